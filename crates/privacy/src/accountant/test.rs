@@ -1,0 +1,330 @@
+//! The oracle, known values, extremes, and laws.
+
+use super::*;
+
+fn bound(text: &str, delta: f64) -> Bound {
+    epsilon(
+        &serde_json::from_str::<Vec<Event>>(text).unwrap(),
+        Delta::new(delta).unwrap(),
+    )
+    .unwrap()
+}
+
+#[derive(serde::Deserialize)]
+struct Row {
+    id: String,
+    spec_json: String,
+    delta: f64,
+    eps_rdp: Option<f64>,
+    eps_pld: Option<f64>,
+    eps_best: Option<f64>,
+    eps_best_rel_tol: Option<f64>,
+}
+
+/// Soundness on every row: not below the best value known. Tightness: within 0.5 % of it. Never
+/// above the oracle's Renyi value, and where its own PLD value is all there is, within 0.5 % of that.
+#[test]
+fn every_oracle_row_is_bounded_soundly_and_tightly() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/oracle/accountant.csv"
+    );
+    let Ok(mut reader) = csv::Reader::from_path(path) else {
+        println!("skipped: `{path}` is absent");
+        return;
+    };
+    let mut failures = Vec::new();
+    for row in reader.deserialize() {
+        let row: Row = row.unwrap();
+        let start = std::time::Instant::now();
+        let found = bound(&row.spec_json, row.delta);
+        let epsilon = found.epsilon;
+        println!(
+            "{} {epsilon:.9} {:?} rdp {:?} best {:?} pld {:?} ({:.1} ms) {:?}",
+            row.id,
+            found.accountant,
+            found.epsilon_rdp,
+            row.eps_best,
+            row.eps_pld,
+            start.elapsed().as_secs_f64() * 1e3,
+            found.pld_refused
+        );
+        let mut fail = |what: &str| failures.push(format!("{}: {what}: {found:?}", row.id));
+        if let (Some(best), Some(tolerance)) = (row.eps_best, row.eps_best_rel_tol) {
+            if epsilon < best * (1.0 - tolerance) {
+                fail("below the best value known");
+            }
+            if epsilon > best * 1.005 {
+                fail("loose");
+            }
+        } else if let Some(pld) = row.eps_pld
+            && epsilon > pld * 1.005
+        {
+            fail("looser than the reference PLD");
+        }
+        if row.eps_rdp.is_some_and(|rdp| epsilon > rdp * (1.0 + 1e-9)) {
+            fail("above the reference RDP");
+        }
+        if found.epsilon_rdp.is_some_and(|rdp| epsilon > rdp) {
+            fail("above the own RDP");
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// The same, for a checkout without the oracle: (q, sigma, steps, delta, best value known, its tolerance).
+#[test]
+fn known_values_are_bounded_soundly_and_tightly() {
+    for (q, sigma, steps, delta, best, tolerance) in [
+        (0.01, 1.0, 1000, 1e-5, 1.828_238_41, 1e-4),
+        (0.05, 1.5, 1000, 1e-6, 6.199_692_61, 1e-4),
+        (0.0256, 0.6, 500, 1e-5, 12.826_378_01, 1e-4),
+        (0.1, 1.0, 1, 1e-9, 3.501_038_09, 1e-6),
+        (0.01, 2.0, 10_000, 1e-12, 3.759_224_45, 1e-4),
+        (1.0, 10.0, 100, 1e-6, 4.886_554_117, 1e-6),
+    ] {
+        let event = Event::SampledGaussian { q, sigma, steps };
+        let found = epsilon(&[event], Delta::new(delta).unwrap())
+            .unwrap()
+            .epsilon;
+        assert!(
+            found >= best * (1.0 - tolerance) && found <= best * 1.002,
+            "{event:?}: {found} against {best}"
+        );
+    }
+}
+
+/// Extremes converge or are refused with a reason, and stay below Renyi's bound and above zero.
+#[test]
+fn extreme_schedules_converge_or_say_why_not() {
+    for q in [1e-8, 1e-3, 0.9, 1.0] {
+        for sigma in [0.3, 1000.0] {
+            for (steps, delta) in [(1, 1e-12), (1, 0.1), (1_000_000, 1e-12)] {
+                let event = Event::SampledGaussian { q, sigma, steps };
+                let found = epsilon(&[event], Delta::new(delta).unwrap()).unwrap();
+                assert!(found.epsilon >= 0.0 && found.epsilon.is_finite());
+                assert!(found.epsilon <= found.epsilon_rdp.unwrap());
+                assert!(
+                    found.epsilon_pld.is_some() || found.pld_refused.is_some(),
+                    "{event:?}"
+                );
+            }
+        }
+    }
+}
+
+/// delta(epsilon) of one step, in the direction given, by direct integration.
+fn one_step_delta(q: f64, sigma: f64, epsilon: f64, added: bool) -> f64 {
+    let h = 1e-4;
+    let density = |x: f64, mean: f64| quadrature::normal_density((x - mean) / sigma) / sigma;
+    (0..((24.0 * sigma + 2.0) / h) as usize)
+        .map(|i| {
+            let x = -12.0 * sigma - 0.5 + h * i as f64;
+            let without = density(x, 0.0);
+            let with = (1.0 - q) * without + q * density(x, 1.0);
+            let (p, q) = if added {
+                (without, with)
+            } else {
+                (with, without)
+            };
+            (p - epsilon.exp() * q).max(0.0) * h
+        })
+        .sum()
+}
+
+#[test]
+fn one_step_matches_direct_integration_in_both_directions() {
+    for (q, sigma, delta) in [
+        (0.1, 1.0, 1e-5),
+        (0.5, 0.7, 1e-6),
+        (0.01, 2.0, 1e-4),
+        (0.9, 1.5, 1e-3),
+    ] {
+        let event = Event::SampledGaussian { q, sigma, steps: 1 };
+        let found = epsilon(&[event], Delta::new(delta).unwrap())
+            .unwrap()
+            .epsilon_pld
+            .unwrap();
+        let at = |epsilon: f64| {
+            one_step_delta(q, sigma, epsilon, false).max(one_step_delta(q, sigma, epsilon, true))
+        };
+        assert!(
+            at(found) <= delta * (1.0 + 1e-6),
+            "{event:?}: epsilon {found} is too small"
+        );
+        assert!(
+            found == 0.0 || at(found * 0.998 - 1e-6) > delta,
+            "{event:?}: epsilon {found} is loose"
+        );
+    }
+}
+
+/// The FFT path on plain Gaussians, where the exact answer is known.
+#[test]
+fn the_fft_agrees_with_the_exact_curve_of_the_gaussian() {
+    for (sigma, count, delta) in [
+        (1.0, 1, 1e-5),
+        (10.0, 100, 1e-6),
+        (100.0, 10_000, 1e-10),
+        (0.4, 3, 1e-8),
+        (50.0, 7, 1e-5),
+    ] {
+        let pair = (
+            Pair::Mixture {
+                q: 1.0,
+                base: Base::Gaussian { sigma },
+            },
+            count,
+        );
+        let found = pld::epsilon(&[pair], delta).unwrap();
+        let exact = gaussian::epsilon((count as f64).sqrt() / sigma, delta);
+        assert!(
+            found >= exact * (1.0 - 1e-9) && found <= exact * 1.002,
+            "sigma {sigma}: {found} against {exact}"
+        );
+    }
+}
+
+/// k randomised responses, exactly: delta(epsilon) is a binomial sum.
+#[test]
+fn the_fft_agrees_with_the_binomial_sum_of_pure_mechanisms() {
+    let exact = |each: f64, k: i32, target: f64| {
+        let p = each.exp() / (1.0 + each.exp());
+        let delta = |epsilon: f64| {
+            let mut choose = 1.0;
+            let mut sum = 0.0;
+            for i in 0..=k {
+                let loss = each * f64::from(k - 2 * i);
+                let mass = choose * p.powi(k - i) * (1.0 - p).powi(i);
+                sum += mass * (-(epsilon - loss).exp_m1()).max(0.0);
+                choose *= f64::from(k - i) / f64::from(i + 1);
+            }
+            sum
+        };
+        let (mut low, mut high) = (0.0, each * f64::from(k));
+        for _ in 0..80 {
+            let middle = 0.5 * (low + high);
+            if delta(middle) > target {
+                low = middle
+            } else {
+                high = middle
+            }
+        }
+        high
+    };
+    for (each, k, target) in [(0.1, 50, 1e-6), (0.5, 20, 1e-4), (0.01, 500, 1e-8)] {
+        let event = Event::Approximate {
+            epsilon: each,
+            delta: 0.0,
+            count: k as u64,
+        };
+        let found = epsilon(&[event], Delta::new(target).unwrap()).unwrap();
+        let truth = exact(each, k, target);
+        assert!(
+            found.epsilon >= truth * (1.0 - 1e-9),
+            "{event:?}: {found:?} below {truth}"
+        );
+        assert!(
+            found.epsilon <= truth * 1.005,
+            "{event:?}: {found:?} above {truth}"
+        );
+    }
+}
+
+#[test]
+fn deltas_of_the_events_come_off_the_target() {
+    let pure = bound(r#"[["dp",1,0,2]]"#, 1e-6);
+    let with_delta = bound(r#"[["dp",1,4e-7,2]]"#, 1e-6);
+    assert!(with_delta.epsilon >= pure.epsilon);
+    let all_spent: Vec<Event> = serde_json::from_str(r#"[["dp",1,6e-7,2]]"#).unwrap();
+    assert!(matches!(
+        epsilon(&all_spent, Delta::new(1e-6).unwrap()),
+        Err(AccountantError::NotFinite { .. })
+    ));
+}
+
+#[test]
+fn the_samplers_error_is_charged_and_too_many_draws_are_refused() {
+    let plain = bound(r#"[["sgd",0.01,1,1000]]"#, 1e-5);
+    let with_noise = bound(r#"[["sgd",0.01,1,1000],["noise",4000000000]]"#, 1e-5);
+    assert!(with_noise.epsilon > plain.epsilon && with_noise.epsilon < plain.epsilon * 1.001);
+    let many: Vec<Event> =
+        serde_json::from_str(r#"[["gauss",0.2,1],["noise",9007199254740992]]"#).unwrap();
+    assert!(matches!(
+        epsilon(&many, Delta::new(1e-12).unwrap()),
+        Err(AccountantError::NotFinite { .. })
+    ));
+}
+
+#[test]
+fn no_events_cost_nothing() {
+    let none = epsilon(&[], Delta::new(1e-9).unwrap()).unwrap();
+    assert_eq!(none.epsilon, 0.0);
+    assert_eq!(bound(r#"[["sgd",0.5,1,0],["lap",1,0]]"#, 1e-9).epsilon, 0.0);
+}
+
+#[test]
+fn more_steps_and_less_noise_never_cost_less() {
+    let at =
+        |sigma: f64, steps: u64| bound(&format!(r#"[["sgd",0.02,{sigma},{steps}]]"#), 1e-5).epsilon;
+    for (sigma, steps) in [(0.8, 10), (1.0, 100), (2.0, 1000)] {
+        assert!(at(sigma, steps * 2) > at(sigma, steps));
+        assert!(at(sigma * 1.05, steps) < at(sigma, steps));
+    }
+}
+
+#[test]
+fn a_bound_prints_as_the_command_line_promises() {
+    let json = serde_json::to_value(bound(r#"[["zcdp",0.1],["gauss",4,3]]"#, 1e-6)).unwrap();
+    assert_eq!(json["accountant"], "rdp");
+    assert_eq!(json["epsilon"], json["epsilon_rdp"]);
+    assert!(json["epsilon_pld"].is_null());
+    assert!(json["pld_refused"].as_str().unwrap().contains("zCDP"));
+}
+
+/// Renyi at integer orders, where the expectation is a finite sum (Mironov, Talwar and Zhang, 2019, section 3.3).
+#[test]
+fn fractional_orders_agree_with_the_finite_sum_at_integer_ones() {
+    for (q, sigma) in [(0.01f64, 1.0f64), (0.2, 0.5), (0.001, 4.0), (0.7, 2.0)] {
+        for alpha in [2u32, 3, 8, 16] {
+            let mut choose = 1.0;
+            let mut sum = 0.0;
+            for k in 0..=alpha {
+                let k = f64::from(k);
+                let a = f64::from(alpha);
+                sum += choose
+                    * (1.0 - q).powf(a - k)
+                    * q.powf(k)
+                    * ((k * k - k) / (2.0 * sigma * sigma)).exp();
+                choose *= (a - k) / (k + 1.0);
+            }
+            let exact = sum.ln() / f64::from(alpha - 1);
+            let found = rdp::renyi(
+                &Event::SampledGaussian { q, sigma, steps: 1 },
+                f64::from(alpha),
+            );
+            assert!(
+                found >= exact - 1e-15 && found <= exact + 1e-11 * (1.0 + exact),
+                "{q} {sigma} {alpha}: {found} {exact}"
+            );
+        }
+    }
+}
+
+/// Laplace's closed form: Mironov, "Renyi Differential Privacy", 2017, Proposition 6.
+#[test]
+fn renyi_of_laplace_agrees_with_its_closed_form() {
+    for scale in [0.5f64, 1.0, 20.0] {
+        for alpha in [1.5f64, 2.0, 10.0] {
+            let exact = (alpha / (2.0 * alpha - 1.0) * ((alpha - 1.0) / scale).exp()
+                + (alpha - 1.0) / (2.0 * alpha - 1.0) * (-alpha / scale).exp())
+            .ln()
+                / (alpha - 1.0);
+            let found = rdp::renyi(&Event::Laplace { scale, count: 1 }, alpha);
+            assert!(
+                (found - exact).abs() < 1e-10,
+                "{scale} {alpha}: {found} {exact}"
+            );
+        }
+    }
+}

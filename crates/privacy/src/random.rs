@@ -1,0 +1,53 @@
+//! The one place that asks the operating system for randomness.
+//!
+//! Two streams with separate keys: the noise ([`crate::NoiseSource`]) and the
+//! sampling coins ([`crate::PoissonSampler`]) each own a [`Stream`], so a run
+//! that samples more units does not shift the noise. Deliberately absent:
+//! saving, cloning or printing a state.
+
+use crate::PrivacyError;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// A ChaCha20 key stream; its key is overwritten when it is dropped.
+///
+/// Boxed, so that moving the owner leaves no copy of the key behind.
+pub(crate) struct Stream(Box<ChaCha20Rng>);
+
+impl Stream {
+    pub(crate) fn from_os() -> Result<Self, PrivacyError> {
+        let mut seed = Zeroizing::new([0u8; 32]);
+        getrandom::fill(seed.as_mut()).map_err(|error| PrivacyError::NoEntropy {
+            reason: error.to_string(),
+        })?;
+        Ok(Self::from_seed(&seed))
+    }
+
+    pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(Box::new(ChaCha20Rng::from_seed(*seed)))
+    }
+
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
+    pub(crate) fn word(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Safe code cannot write volatile; `black_box` keeps the store alive.
+        *self.0 = ChaCha20Rng::from_seed([0; 32]);
+        std::hint::black_box(&mut self.0);
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Stream(secret)")
+    }
+}
