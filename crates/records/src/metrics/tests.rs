@@ -1,0 +1,162 @@
+//! Scores against values worked out by hand, and identities that hold for any predictions.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn labels() -> LabelSet {
+    LabelSet::new(["a", "b", "c", "never"]).unwrap()
+}
+
+fn predictions(pairs: &[(usize, usize)]) -> Vec<Prediction> {
+    pairs
+        .iter()
+        .map(|&(truth, predicted)| Prediction {
+            truth,
+            predicted,
+            confidence: None,
+        })
+        .collect()
+}
+
+fn close(left: f64, right: f64) -> bool {
+    (left - right).abs() < 1e-12
+}
+
+/// a: TP 2, FN 1, FP 1; b: TP 1, FN 1, FP 1; c: TP 1, FN 1, FP 1.
+const PAIRS: [(usize, usize); 7] = [(0, 0), (0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 0)];
+
+#[test]
+fn scores_agree_with_values_worked_out_by_hand() {
+    let evaluation = evaluate(&labels(), &predictions(&PAIRS)).unwrap();
+    assert!(close(evaluation.accuracy, 4.0 / 7.0));
+    assert!(close(evaluation.micro_f1, 4.0 / 7.0));
+    assert!(close(evaluation.macro_f1, (2.0 / 3.0 + 0.5 + 0.5) / 3.0));
+    assert_eq!(
+        evaluation.confusion,
+        [[2, 1, 0, 0], [0, 1, 1, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+    );
+    let a = &evaluation.classes[0];
+    assert!(close(a.precision, 2.0 / 3.0) && close(a.recall, 2.0 / 3.0) && a.support == 3);
+    let never = &evaluation.classes[3];
+    assert_eq!(
+        (never.precision, never.recall, never.f1, never.support),
+        (0.0, 0.0, 0.0, 0)
+    );
+    assert_eq!(evaluation.calibration_error, None);
+}
+
+#[test]
+fn calibration_error_agrees_with_a_value_worked_out_by_hand() {
+    let with = |right: bool, confidence: f64| Prediction {
+        truth: 0,
+        predicted: usize::from(!right),
+        confidence: Some(confidence),
+    };
+    // Bin (14/15, 1]: two rows, one right, mean confidence 0.97: gap 0.47.
+    // Bin (8/15, 9/15]: two rows, both right, mean confidence 0.57: gap 0.43.
+    let rows = [
+        with(true, 0.98),
+        with(false, 0.96),
+        with(true, 0.56),
+        with(true, 0.58),
+    ];
+    let error = expected_calibration_error(&rows).unwrap();
+    assert!(
+        (error - (0.47 * 2.0 + 0.43 * 2.0) / 4.0).abs() < 1e-12,
+        "{error}"
+    );
+    assert_eq!(expected_calibration_error(&[with(true, 1.0)]), Some(0.0));
+    assert_eq!(expected_calibration_error(&[with(false, 0.0)]), Some(0.0));
+}
+
+#[test]
+fn predictions_outside_the_labels_are_refused_with_their_place() {
+    let refused = |rows: &[Prediction]| evaluate(&labels(), rows).unwrap_err().to_string();
+    assert!(refused(&predictions(&[(0, 0), (0, 4)])).contains("prediction 1: the predicted"));
+    assert!(refused(&predictions(&[(9, 0)])).contains("prediction 0: the true"));
+    let mut rows = predictions(&[(0, 0)]);
+    rows[0].confidence = Some(f64::NAN);
+    assert!(refused(&rows).contains("confidence"));
+    assert!(matches!(
+        evaluate(&labels(), &[]),
+        Err(Error::Pairing { .. })
+    ));
+}
+
+#[test]
+fn an_accuracy_interval_is_about_as_wide_as_the_normal_one() {
+    let pairs: Vec<(usize, usize)> = (0..400).map(|i| (0, usize::from(i % 5 == 0))).collect();
+    let options = BootstrapOptions::new(Statistic::Accuracy, 2);
+    let interval = bootstrap(&predictions(&pairs), &options).unwrap();
+    assert!(close(interval.score, 0.8));
+    // Normal: 0.8 +- 1.96 * sqrt(0.8 * 0.2 / 400) = 0.8 +- 0.0392.
+    assert!((interval.low - 0.7608).abs() < 0.008, "{interval:?}");
+    assert!((interval.high - 0.8392).abs() < 0.008, "{interval:?}");
+    assert_eq!(interval, bootstrap(&predictions(&pairs), &options).unwrap());
+}
+
+#[test]
+fn pairing_sees_a_small_but_constant_gain_that_single_intervals_do_not() {
+    // 400 rows; the second model is right wherever the first is, and on ten more.
+    let first: Vec<(usize, usize)> = (0..400).map(|i| (0, usize::from(i >= 300))).collect();
+    let second: Vec<(usize, usize)> = (0..400).map(|i| (0, usize::from(i >= 310))).collect();
+    let (first, second) = (predictions(&first), predictions(&second));
+    let options = BootstrapOptions::new(Statistic::Accuracy, 2);
+    let difference = paired_bootstrap(&first, &second, &options).unwrap();
+    assert!(close(difference.gain.score, 0.025));
+    assert!(difference.gain.low > 0.0 && difference.p_value < 0.01);
+    let reverse = paired_bootstrap(&second, &first, &options).unwrap();
+    assert!(reverse.p_value > 0.99);
+    let alone = bootstrap(&first, &options).unwrap();
+    assert!(alone.high > 0.775);
+}
+
+#[test]
+fn models_that_answered_other_rows_are_not_compared() {
+    let options = BootstrapOptions::new(Statistic::MacroF1, 3);
+    let rows = predictions(&PAIRS);
+    assert!(paired_bootstrap(&rows, &rows[1..], &options).is_err());
+    let mut others = rows.clone();
+    others[0].truth = 1;
+    assert!(paired_bootstrap(&rows, &others, &options).is_err());
+    let few = BootstrapOptions {
+        resamples: 5,
+        ..options
+    };
+    assert!(matches!(bootstrap(&rows, &few), Err(Error::Option { .. })));
+}
+
+#[test]
+fn an_evaluation_survives_json() {
+    let evaluation = evaluate(&labels(), &predictions(&PAIRS)).unwrap();
+    let json = serde_json::to_string(&evaluation).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Evaluation>(&json).unwrap(),
+        evaluation
+    );
+}
+
+proptest! {
+    #[test]
+    fn identities_hold(pairs in prop::collection::vec((0_usize..4, 0_usize..4), 1..60)) {
+        let evaluation = evaluate(&labels(), &predictions(&pairs)).unwrap();
+        prop_assert!(close(evaluation.micro_f1, evaluation.accuracy));
+        let cells: u64 = evaluation.confusion.iter().flatten().sum();
+        prop_assert_eq!(cells as usize, pairs.len());
+        let diagonal: u64 = (0..4).map(|i| evaluation.confusion[i][i]).sum();
+        prop_assert!(close(evaluation.accuracy, diagonal as f64 / pairs.len() as f64));
+        let support: u64 = evaluation.classes.iter().map(|class| class.support).sum();
+        prop_assert_eq!(support as usize, pairs.len());
+        // Recall weighted by support is accuracy.
+        let weighted: f64 = evaluation.classes.iter().map(|c| c.recall * c.support as f64).sum();
+        prop_assert!((weighted / pairs.len() as f64 - evaluation.accuracy).abs() < 1e-9);
+        for class in &evaluation.classes {
+            let sum = class.precision + class.recall;
+            let harmonic = if sum > 0.0 { 2.0 * class.precision * class.recall / sum } else { 0.0 };
+            prop_assert!((class.f1 - harmonic).abs() < 1e-9);
+            prop_assert!(class.f1 <= class.precision.max(class.recall) + 1e-12);
+        }
+        prop_assert!((0.0..=1.0).contains(&evaluation.macro_f1));
+    }
+}

@@ -1,0 +1,112 @@
+//! JSON Lines: one object a line, blank lines skipped.
+
+use std::io::{BufRead, BufReader, Read};
+
+use serde_json::{Map, Value};
+
+use super::Place;
+use crate::source::{RowBudget, Utf8Guard};
+use crate::{Columns, Record, Result};
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+pub(super) struct JsonlRows {
+    bytes: BufReader<Utf8Guard<Box<dyn Read + Send>>>,
+    budget: RowBudget,
+    columns: Columns,
+    line: u64,
+    buffer: Vec<u8>,
+}
+
+impl JsonlRows {
+    pub(super) fn new(bytes: Box<dyn Read + Send>, columns: Columns, place: &Place) -> Self {
+        let budget = RowBudget::new((place.row_bytes_max + BUFFER_BYTES) as u64);
+        let guard = Utf8Guard::new(bytes, budget.clone());
+        Self {
+            bytes: BufReader::with_capacity(BUFFER_BYTES, guard),
+            budget,
+            columns,
+            line: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(super) fn next_row(&mut self, place: &Place) -> Result<Option<Record>> {
+        loop {
+            self.budget.refill();
+            self.buffer.clear();
+            self.line += 1;
+            let count = self
+                .bytes
+                .read_until(b'\n', &mut self.buffer)
+                .map_err(|source| place.io_error(self.line, source))?;
+            if count == 0 {
+                return Ok(None);
+            }
+            let mut row = self.buffer.as_slice();
+            if self.line == 1 {
+                row = row.strip_prefix(b"\xef\xbb\xbf").unwrap_or(row);
+            }
+            let row = row.trim_ascii();
+            if row.len() > place.row_bytes_max {
+                return Err(place.too_long(self.line));
+            }
+            if !row.is_empty() {
+                return self.parse(row, place).map(Some);
+            }
+        }
+    }
+
+    fn parse(&self, row: &[u8], place: &Place) -> Result<Record> {
+        let line = self.line;
+        // serde_json's own message may quote a value; only its column is passed on.
+        let mut object: Map<String, Value> = serde_json::from_slice(row).map_err(|error| {
+            let problem = match error.classify() {
+                serde_json::error::Category::Data => "the row is not a JSON object".to_owned(),
+                serde_json::error::Category::Eof => {
+                    "the JSON ends early, a bracket or quote is not closed".to_owned()
+                }
+                _ => format!("not valid JSON at column {}", error.column()),
+            };
+            place.malformed(line, problem)
+        })?;
+        let text = match take(&mut object, &self.columns.text, "text", line, place)? {
+            Value::String(text) => text,
+            _ => {
+                let problem = format!("`{}` is not a string", self.columns.text);
+                return Err(place.malformed(line, problem));
+            }
+        };
+        let mut cell = |column: &Option<String>, role| -> Result<Option<Option<String>>> {
+            let Some(column) = column else {
+                return Ok(None);
+            };
+            match take(&mut object, column, role, line, place)? {
+                Value::String(cell) => Ok(Some(Some(cell))),
+                Value::Number(cell) if !cell.is_f64() => Ok(Some(Some(cell.to_string()))),
+                Value::Null => Ok(Some(None)),
+                _ => {
+                    let problem = format!("`{column}` is neither a string, an integer nor null");
+                    Err(place.malformed(line, problem))
+                }
+            }
+        };
+        let label = cell(&self.columns.label, "label")?;
+        let unit = cell(&self.columns.unit, "unit")?;
+        place.record(line, text, label.flatten(), unit)
+    }
+}
+
+/// Takes one column. Two roles may name the same column, so it is copied, not removed.
+fn take(
+    object: &mut Map<String, Value>,
+    column: &str,
+    role: &'static str,
+    line: u64,
+    place: &Place,
+) -> Result<Value> {
+    object
+        .get(column)
+        .cloned()
+        .ok_or_else(|| place.missing_column(line, column, role, object.keys().cloned()))
+}
