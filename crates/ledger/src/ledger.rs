@@ -1,0 +1,506 @@
+//! The ledger in use: ask for a charge, store the output, hand it out.
+//!
+//! ```text
+//! match ledger.reserve(&request)? {
+//!     Outcome::Charged(reservation) => { run the step; ledger.seal(&reservation, &bytes)? }
+//!     Outcome::Stored(sealed) => sealed,          // the same request as before: no charge
+//! }                                               // then: ledger.release(&sealed)? -> bytes
+//! ```
+//!
+//! Every method is one transaction: it takes the file's write lock, takes in (and verifies) what
+//! other processes wrote, decides, appends, and returns only when the disk has it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use ed25519_dalek::SigningKey;
+use noisegate_privacy::Event;
+
+use crate::book::{Book, State};
+use crate::entry::{Action, Head};
+use crate::error::{Error, Result};
+use crate::key::{self, PublicKey};
+use crate::pen::{Pen, unpriced, wrong_state};
+use crate::price::{self, Cap, Spent};
+use crate::session::{self, Session};
+use crate::store::Store;
+use crate::verify::{check_anchor, data_sets, read_output};
+use crate::{Digest, Verified, verify};
+
+/// The largest output one charge may seal: 256 MiB.
+pub const OUTPUT_BYTES_MAX: usize = 256 << 20;
+const NAME_BYTES_MAX: usize = 256;
+const NOTE_BYTES_MAX: usize = 1024;
+
+/// Where a ledger lies and how it is opened.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// The ledger file; created on first use.
+    pub ledger: PathBuf,
+    /// The site's key file; created together with the ledger.
+    pub key: PathBuf,
+    /// A head noted elsewhere, which the ledger must contain.
+    pub anchor: Option<Head>,
+    /// How long to wait for another process, in milliseconds.
+    pub busy_timeout_ms: u64,
+    /// The clock: milliseconds since 1970, UTC.
+    pub now_ms: fn() -> u64,
+}
+
+impl OpenOptions {
+    /// No anchor, 10 s of patience, the system's clock.
+    pub fn new(ledger: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            ledger: ledger.into(),
+            key: key.into(),
+            anchor: None,
+            busy_timeout_ms: 10_000,
+            now_ms: system_clock_ms,
+        }
+    }
+}
+
+/// The system's clock, in milliseconds since 1970, UTC; 0 if it stands before that.
+pub fn system_clock_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+/// What a step asks for before it may read private data.
+///
+/// Two requests that agree in data set and in all three digests are the same request, and the
+/// second is served what the first released.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The data set to charge, such as `clinic.notes`.
+    pub data_set: String,
+    /// Digest of the private data, best of the whole file, whatever part of it is used.
+    pub data: Digest,
+    /// Digest of the guest's code.
+    pub guest: Digest,
+    /// Digest of everything else the output depends on: parameters, public inputs, labels, unit.
+    pub parameters: Digest,
+    /// What the step will cost, all its releases together.
+    pub events: Vec<Event>,
+    /// For people: the run and the step. No part of the request's identity.
+    pub note: String,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Charged: run the step, then seal.
+    Charged(Reservation),
+    /// The same request was sealed before: release it again, nothing is charged.
+    Stored(Sealed),
+}
+
+/// A charge that has no output yet. Dropped without being sealed, it is burned.
+#[derive(Debug)]
+pub struct Reservation {
+    number: u64,
+    ledger: Digest,
+    alive: Arc<()>,
+}
+
+impl Reservation {
+    /// The entry that reserved it.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+/// A charge whose output is stored.
+#[derive(Debug)]
+pub struct Sealed {
+    number: u64,
+    ledger: Digest,
+}
+
+impl Sealed {
+    /// The entry that reserved it.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+/// An open ledger. One per process is enough; several processes may hold the same file.
+#[derive(Debug)]
+pub struct Ledger {
+    store: Store,
+    key: SigningKey,
+    public_key: PublicKey,
+    now_ms: fn() -> u64,
+    book: Book,
+    session: Option<Session>,
+    /// Reservations of this session; gone ones were dropped without being sealed.
+    mine: HashMap<u64, Weak<()>>,
+}
+
+impl Ledger {
+    /// Opens a ledger and verifies its chain, or begins a new one with a new key.
+    ///
+    /// # Errors
+    /// [`Error::KeyMissing`], [`Error::OtherKey`], [`Error::KeyExposed`], [`Error::Tampered`],
+    /// [`Error::RolledBack`], [`Error::OtherVersion`], [`Error::NotALedger`], [`Error::Corrupt`],
+    /// [`Error::ReadOnly`], [`Error::DiskFull`], [`Error::Locked`].
+    pub fn open(options: &OpenOptions) -> Result<Self> {
+        let exists = std::fs::metadata(&options.ledger).is_ok_and(|file| file.len() > 0);
+        let key = match key::load(&options.key)? {
+            Some(key) => key,
+            None if exists => {
+                return Err(Error::KeyMissing {
+                    key: options.key.clone(),
+                    ledger: options.ledger.clone(),
+                });
+            }
+            None => key::create(&options.key)?,
+        };
+        let mut ledger = Self {
+            store: Store::open(&options.ledger, options.busy_timeout_ms)?,
+            public_key: PublicKey::of(&key),
+            key,
+            now_ms: options.now_ms,
+            book: Book::default(),
+            session: None,
+            mine: HashMap::new(),
+        };
+        ledger.write(|pen| {
+            if let Some(anchor) = &options.anchor {
+                check_anchor(&pen.writing, anchor)?;
+            }
+            pen.burn_abandoned()
+        })?;
+        Ok(ledger)
+    }
+
+    /// Registers a data set's cap on first use; afterwards checks that it is the same.
+    ///
+    /// # Errors
+    /// [`Error::OtherCap`] if another one is registered; [`Error::BadText`].
+    pub fn ensure_cap(&mut self, data_set: &str, cap: Cap) -> Result<()> {
+        check_text("name of a data set", data_set, NAME_BYTES_MAX)?;
+        self.write(|pen| match pen.book.caps.get(data_set) {
+            Some(registered) if *registered == cap => Ok(()),
+            Some(registered) => Err(Error::OtherCap {
+                data_set: data_set.to_owned(),
+                registered: *registered,
+                asked: cap,
+            }),
+            None => pen.append_cap(data_set, cap, "first use"),
+        })
+    }
+
+    /// Sets a data set's cap, whatever it was: a decision of the site, signed and kept.
+    ///
+    /// A cap below what is spent refuses every further charge.
+    ///
+    /// # Errors
+    /// [`Error::BadText`] for an empty reason.
+    pub fn set_cap(&mut self, data_set: &str, cap: Cap, reason: &str) -> Result<()> {
+        check_text("name of a data set", data_set, NAME_BYTES_MAX)?;
+        check_text("reason", reason, NOTE_BYTES_MAX)?;
+        self.write(|pen| pen.append_cap(data_set, cap, reason))
+    }
+
+    /// Charges a request, or finds what it was given before. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::OverCap`], [`Error::NoCap`], [`Error::SecondName`], [`Error::InProgress`],
+    /// [`Error::NothingCharged`], [`Error::Unpriced`], [`Error::BadText`]; in each case nothing is
+    /// charged and nothing private may be read.
+    pub fn reserve(&mut self, request: &Request) -> Result<Outcome> {
+        check_text("name of a data set", &request.data_set, NAME_BYTES_MAX)?;
+        check_text("note", &request.note, NOTE_BYTES_MAX)?;
+        if request.events.is_empty() {
+            return Err(Error::NothingCharged {
+                data_set: request.data_set.clone(),
+            });
+        }
+        if self.session.is_none() {
+            self.session = Some(Session::start(&session::folder_of(&self.store.path))?);
+        }
+        let (number, stored) = self.write(|pen| {
+            pen.burn_abandoned()?;
+            match pen.stored(request)? {
+                Some(number) => Ok((number, true)),
+                None => Ok((pen.charge(request)?, false)),
+            }
+        })?;
+        let ledger = self.book.ledger.unwrap_or(Digest([0; 32]));
+        if stored {
+            return Ok(Outcome::Stored(Sealed { number, ledger }));
+        }
+        let alive = Arc::new(());
+        self.mine.insert(number, Arc::downgrade(&alive));
+        Ok(Outcome::Charged(Reservation {
+            number,
+            ledger,
+            alive,
+        }))
+    }
+
+    /// Stores the output of a charge. Durable when this returns; may be tried again if it fails.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] if the charge is burned, [`Error::OtherOutput`] if it is sealed with
+    /// other bytes, [`Error::OutputTooLarge`], [`Error::DiskFull`].
+    pub fn seal(&mut self, reservation: &Reservation, output: &[u8]) -> Result<Sealed> {
+        if output.len() > OUTPUT_BYTES_MAX {
+            return Err(Error::OutputTooLarge {
+                bytes: output.len(),
+                bytes_max: OUTPUT_BYTES_MAX,
+            });
+        }
+        let (number, ledger) = (reservation.number, reservation.ledger);
+        let digest = Digest::of(output);
+        self.write(|pen| match pen.find(number, ledger, "sealed")? {
+            (State::Reserved, _) => {
+                pen.writing.put_output(digest, output)?;
+                pen.append(Action::Sealed {
+                    reservation: number,
+                    output: digest,
+                    bytes: output.len() as u64,
+                })
+            }
+            (State::Burned, _) => Err(wrong_state(number, State::Burned, "a reserved", "sealed")),
+            (_, sealed) if sealed == Some(digest) => Ok(()),
+            _ => Err(Error::OtherOutput {
+                reservation: number,
+            }),
+        })?;
+        debug_assert!(Arc::strong_count(&reservation.alive) > 0);
+        Ok(Sealed { number, ledger })
+    }
+
+    /// Hands out a sealed output. It is marked as released, durably, before the bytes are returned.
+    ///
+    /// # Errors
+    /// [`Error::Tampered`] if the stored bytes are not those that were sealed.
+    pub fn release(&mut self, sealed: &Sealed) -> Result<Vec<u8>> {
+        let number = sealed.number;
+        self.write(|pen| {
+            let (state, output) = pen.find(number, sealed.ledger, "released")?;
+            let Some(output) = output else {
+                return Err(wrong_state(number, state, "a sealed", "released"));
+            };
+            let bytes = read_output(&pen.writing, number, output)?;
+            if state == State::Sealed {
+                pen.append(Action::Released {
+                    reservation: number,
+                })?;
+            }
+            Ok(bytes)
+        })
+    }
+
+    /// Gives a reservation up, saying why. The charge stays.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] if it is sealed already; [`Error::BadText`].
+    pub fn burn(&mut self, reservation: &Reservation, reason: &str) -> Result<()> {
+        check_text("reason", reason, NOTE_BYTES_MAX)?;
+        let number = reservation.number;
+        self.write(
+            |pen| match pen.find(number, reservation.ledger, "burned")? {
+                (State::Reserved, _) => pen.append(Action::Burned {
+                    reservation: number,
+                    reason: reason.to_owned(),
+                }),
+                (State::Burned, _) => Ok(()),
+                (state, _) => Err(wrong_state(number, state, "a reserved", "burned")),
+            },
+        )
+    }
+
+    /// What a data set's charges amount to; `None` if it has no cap.
+    ///
+    /// # Errors
+    /// [`Error::Unpriced`] if the accountant refuses the charges.
+    pub fn spent(&mut self, data_set: &str) -> Result<Option<Spent>> {
+        self.write(|pen| {
+            let Some(cap) = pen.book.caps.get(data_set) else {
+                return Ok(None);
+            };
+            price::spent(&pen.book.events_of(data_set), *cap)
+                .map(Some)
+                .map_err(|source| unpriced(data_set, source))
+        })
+    }
+
+    /// What every data set's charges amount to, by name.
+    ///
+    /// # Errors
+    /// As [`Ledger::spent`].
+    pub fn all_spent(&mut self) -> Result<Vec<(String, Spent)>> {
+        let sets = self.write(|pen| data_sets(pen.book))?;
+        Ok(sets.into_iter().map(|set| (set.name, set.spent)).collect())
+    }
+
+    /// Where the chain ends: note it in a report, it anchors the ledger.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn head(&mut self) -> Result<Head> {
+        self.write(|pen| Ok(pen.book.head))
+    }
+
+    /// The public half of the site's key.
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// Reads the whole ledger again from disk and verifies it, outputs included.
+    ///
+    /// # Errors
+    /// As [`verify`].
+    pub fn verify(&self) -> Result<Verified> {
+        verify(&self.store.path, &self.public_key, None)
+    }
+
+    /// Runs one transaction on an up-to-date book.
+    fn write<T>(&mut self, act: impl FnOnce(&mut Pen<'_>) -> Result<T>) -> Result<T> {
+        let folder = session::folder_of(&self.store.path);
+        let pen = Pen {
+            writing: self.store.begin()?,
+            book: &mut self.book,
+            key: &self.key,
+            public_key: self.public_key,
+            time_ms: (self.now_ms)(),
+            session: self.session.as_ref(),
+            mine: &mut self.mine,
+            folder: &folder,
+        };
+        pen.transact(act).inspect_err(|_| {
+            // What was taken in may have been rolled back: read and verify everything again.
+            self.book = Book::default();
+        })
+    }
+}
+
+fn check_text(what: &'static str, text: &str, bytes_max: usize) -> Result<()> {
+    let good =
+        !text.trim().is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control);
+    if good {
+        return Ok(());
+    }
+    Err(Error::BadText { what, bytes_max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use noisegate_privacy::{Delta, Epsilon};
+
+    fn open(folder: &tempfile::TempDir) -> Ledger {
+        let path = |name| folder.path().join(name);
+        let mut ledger =
+            Ledger::open(&OpenOptions::new(path("ledger.db"), path("site.key"))).unwrap();
+        let cap = Cap {
+            epsilon: Epsilon::new(9.0).unwrap(),
+            delta: Delta::new(1e-5).unwrap(),
+        };
+        ledger.ensure_cap("notes", cap).unwrap();
+        ledger
+    }
+
+    fn request(parameters: &[u8]) -> Request {
+        Request {
+            data_set: "notes".to_owned(),
+            data: Digest::of(b"data"),
+            guest: Digest::of(b"guest"),
+            parameters: Digest::of(parameters),
+            events: vec![Event::Gaussian {
+                sigma: 4.0,
+                count: 1,
+            }],
+            note: "run 1".to_owned(),
+        }
+    }
+
+    fn charged(outcome: Outcome) -> Reservation {
+        match outcome {
+            Outcome::Charged(reservation) => reservation,
+            Outcome::Stored(_) => panic!("nothing was stored before"),
+        }
+    }
+
+    #[test]
+    fn a_full_disk_releases_nothing_and_sealing_may_be_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = open(&folder);
+        let reservation = charged(ledger.reserve(&request(b"a")).unwrap());
+        let before = ledger.head().unwrap();
+        let pages = |ledger: &Ledger, count: i64| {
+            let mut set = ledger
+                .store
+                .connection
+                .prepare("PRAGMA max_page_count(0)")
+                .unwrap();
+            drop(set.query([]).unwrap());
+            ledger
+                .store
+                .connection
+                .pragma_update(None, "max_page_count", count)
+                .unwrap();
+        };
+        pages(&ledger, 12);
+        let output = vec![7; 100_000];
+        let error = ledger.seal(&reservation, &output).unwrap_err();
+        assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+        assert!(error.to_string().contains("free some space"), "{error}");
+        assert_eq!(ledger.head().unwrap(), before);
+        ledger.verify().unwrap();
+        pages(&ledger, 1 << 20);
+        let sealed = ledger.seal(&reservation, &output).unwrap();
+        assert_eq!(ledger.release(&sealed).unwrap(), output);
+    }
+
+    #[test]
+    fn a_ledger_that_cannot_be_written_charges_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = open(&folder);
+        ledger
+            .store
+            .connection
+            .pragma_update(None, "query_only", true)
+            .unwrap();
+        let error = ledger.reserve(&request(b"a")).unwrap_err();
+        assert!(matches!(error, Error::ReadOnly { .. }), "{error:?}");
+        assert!(
+            error
+                .to_string()
+                .contains("make the file and its folder writable"),
+            "{error}"
+        );
+        ledger
+            .store
+            .connection
+            .pragma_update(None, "query_only", false)
+            .unwrap();
+        charged(ledger.reserve(&request(b"a")).unwrap());
+    }
+
+    #[test]
+    fn every_commit_is_synced_to_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = open(&folder);
+        let pragma = |name: &str| -> String {
+            let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+            ledger
+                .store
+                .connection
+                .query_row(&sql, [], |row| row.get(0))
+                .unwrap()
+        };
+        assert_eq!(
+            (
+                pragma("journal_mode").as_str(),
+                pragma("synchronous").as_str()
+            ),
+            ("wal", "2")
+        );
+    }
+}

@@ -1,0 +1,246 @@
+//! Is this ledger whole? Needs the file and the public key, nothing else.
+//!
+//! Checks, in this order: SQLite's structure, every signature, every link, every rule of the book,
+//! the signed head, every stored output. The first bad entry is named.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::Digest;
+use crate::book::{Book, Charge};
+use crate::entry::{Entry, Head, SignedBytes};
+use crate::error::{Error, Result};
+use crate::key::PublicKey;
+use crate::price::{self, Spent};
+use crate::store::{Store, Writing};
+
+/// A ledger found whole, and what it says.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// Which ledger: random, set when it was created.
+    pub ledger: Digest,
+    /// Who signed it.
+    pub public_key: PublicKey,
+    /// Where it ends; note it elsewhere to notice an older copy later.
+    pub head: Head,
+    /// Every entry with its hash, oldest first.
+    pub entries: Vec<(Entry, Digest)>,
+    /// Every charge with its state, oldest first.
+    pub charges: Vec<Charge>,
+    /// Every data set with a cap, by name.
+    pub data_sets: Vec<DataSet>,
+}
+
+/// One data set's account.
+#[derive(Debug, Clone, Serialize)]
+pub struct DataSet {
+    /// Its name.
+    pub name: String,
+    /// What was spent under which cap.
+    pub spent: Spent,
+}
+
+/// Verifies a ledger without changing it.
+///
+/// - `public_key`: the site's key, obtained from the site and not from this file.
+/// - `anchor`: a head noted earlier; the ledger must contain it.
+///
+/// # Errors
+/// [`Error::Tampered`] with the first bad entry; [`Error::OtherKey`]; [`Error::RolledBack`];
+/// [`Error::Missing`], [`Error::NotALedger`], [`Error::OtherVersion`], [`Error::Corrupt`].
+pub fn verify(path: &Path, public_key: &PublicKey, anchor: Option<&Head>) -> Result<Verified> {
+    let mut store = Store::open_to_read(path)?;
+    let reading = store.begin_read()?;
+    if let Some(complaint) = reading.integrity()? {
+        return Err(tampered(
+            path,
+            0,
+            format!("the database is damaged: {complaint}"),
+        ));
+    }
+    let mut book = Book::default();
+    let entries = follow(&reading, &mut book, public_key)?;
+    check_outputs(&reading, &book)?;
+    if let Some(anchor) = anchor {
+        check_anchor(&reading, anchor)?;
+    }
+    verified(path, book, entries)
+}
+
+fn verified(path: &Path, book: Book, entries: Vec<(Entry, Digest)>) -> Result<Verified> {
+    let (Some(ledger), Some(public_key)) = (book.ledger, book.public_key) else {
+        return Err(tampered(path, 0, "there are no entries".to_owned()));
+    };
+    Ok(Verified {
+        ledger,
+        public_key,
+        head: book.head,
+        entries,
+        data_sets: data_sets(&book)?,
+        charges: book.charges.into_values().collect(),
+    })
+}
+
+/// Every data set's account, by name.
+pub(crate) fn data_sets(book: &Book) -> Result<Vec<DataSet>> {
+    let account = |(name, cap): (&String, &price::Cap)| {
+        let spent = price::spent(&book.events_of(name), *cap);
+        Ok(DataSet {
+            name: name.clone(),
+            spent: spent.map_err(|source| Error::Unpriced {
+                data_set: name.clone(),
+                source,
+            })?,
+        })
+    };
+    book.caps.iter().map(account).collect()
+}
+
+/// Takes the entries that the book does not hold yet into it, checking each, and then the head.
+pub(crate) fn follow(
+    reading: &Writing<'_>,
+    book: &mut Book,
+    public_key: &PublicKey,
+) -> Result<Vec<(Entry, Digest)>> {
+    let path = reading.path;
+    let head = read_head(reading, book.head.count, public_key);
+    let nothing_new = book.head.count > 0 && head.as_ref().is_ok_and(|head| *head == book.head);
+    if nothing_new {
+        let stored = reading.entry_count()?;
+        if stored != book.head.count as i64 {
+            let problem = format!(
+                "the signed head counts {} entries, there are {stored}",
+                book.head.count
+            );
+            return Err(tampered(path, stored as u64, problem));
+        }
+        return Ok(Vec::new());
+    }
+    let mut entries = Vec::new();
+    for (stored, signed) in reading.entries(book.head.count)? {
+        let number = book.head.count;
+        if stored != number as i64 {
+            let problem = format!("the entry is missing, entry {stored} comes next");
+            return Err(tampered(path, number, problem));
+        }
+        let entry = Entry::open(&signed, public_key)
+            .map_err(|problem| other_key_or(path, number, &signed, public_key, problem))?;
+        let hash = Entry::hash(&signed.body);
+        book.apply(&entry, hash)
+            .map_err(|problem| tampered(path, number, problem))?;
+        entries.push((entry, hash));
+    }
+    let head = head?;
+    let count = book.head.count;
+    if head.count != count {
+        let problem = format!(
+            "the signed head counts {} entries, there are {count}",
+            head.count
+        );
+        return Err(tampered(path, count.min(head.count), problem));
+    }
+    if head != book.head {
+        let problem = "the signed head has another hash".to_owned();
+        return Err(tampered(path, count.saturating_sub(1), problem));
+    }
+    match book.public_key {
+        Some(stated) if stated == *public_key => Ok(entries),
+        Some(stated) => Err(Error::OtherKey {
+            ledger: path.to_owned(),
+            expected: stated.to_string(),
+            given: public_key.to_string(),
+        }),
+        None => Err(tampered(path, 0, "there are no entries".to_owned())),
+    }
+}
+
+fn read_head(reading: &Writing<'_>, near: u64, public_key: &PublicKey) -> Result<Head> {
+    let heads = reading.heads()?;
+    let [signed] = heads.as_slice() else {
+        let problem = format!("there are {} heads instead of one", heads.len());
+        return Err(tampered(reading.path, near, problem));
+    };
+    Head::open(signed, public_key)
+        .map_err(|problem| tampered(reading.path, near, format!("the head: {problem}")))
+}
+
+/// A first entry that was signed by the key it names itself is another site's, not a forgery.
+fn other_key_or(
+    path: &Path,
+    number: u64,
+    signed: &SignedBytes,
+    given: &PublicKey,
+    problem: String,
+) -> Error {
+    if number == 0
+        && let Ok(entry) = serde_json::from_slice::<Entry>(&signed.body)
+        && let crate::Action::Created { public_key, .. } = entry.action
+        && public_key != *given
+        && Entry::open(signed, &public_key).is_ok()
+    {
+        return Error::OtherKey {
+            ledger: path.to_owned(),
+            expected: public_key.to_string(),
+            given: given.to_string(),
+        };
+    }
+    tampered(path, number, problem)
+}
+
+/// Every sealed output is there with its digest, and no other.
+fn check_outputs(reading: &Writing<'_>, book: &Book) -> Result<()> {
+    let mut wanted = std::collections::BTreeSet::new();
+    for charge in book.charges.values() {
+        let Some(digest) = charge.output else {
+            continue;
+        };
+        read_output(reading, charge.reservation, digest)?;
+        wanted.insert(digest.0.to_vec());
+    }
+    let stored = reading.output_digests()?;
+    if stored.iter().any(|digest| !wanted.contains(digest)) {
+        let problem = "an output is stored that no entry speaks of".to_owned();
+        return Err(tampered(reading.path, book.head.count, problem));
+    }
+    Ok(())
+}
+
+/// The bytes sealed for a charge, checked against their digest.
+pub(crate) fn read_output(
+    reading: &Writing<'_>,
+    reservation: u64,
+    digest: Digest,
+) -> Result<Vec<u8>> {
+    let problem = match reading.output(digest)? {
+        Some(bytes) if Digest::of(&bytes) == digest => return Ok(bytes),
+        Some(_) => "its stored output was changed",
+        None => "its stored output is gone",
+    };
+    Err(tampered(reading.path, reservation, problem.to_owned()))
+}
+
+/// The ledger holds the entry that the anchor ends with.
+pub(crate) fn check_anchor(reading: &Writing<'_>, anchor: &Head) -> Result<()> {
+    let last = anchor.count.saturating_sub(1);
+    let rows = reading.entries(last)?;
+    let same = rows.first().is_some_and(|(number, signed)| {
+        *number == last as i64 && Entry::hash(&signed.body) == anchor.hash
+    });
+    if same || anchor.count == 0 {
+        return Ok(());
+    }
+    Err(Error::RolledBack {
+        path: reading.path.to_owned(),
+        count: anchor.count,
+        hash: anchor.hash,
+    })
+}
+
+pub(crate) fn tampered(path: &Path, entry: u64, problem: String) -> Error {
+    Error::Tampered {
+        path: path.to_owned(),
+        entry,
+        problem,
+    }
+}

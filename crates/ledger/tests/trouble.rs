@@ -1,0 +1,170 @@
+//! Files that are missing, foreign, damaged, read-only, locked or on a full disk.
+
+mod common;
+
+use common::{DATA_SET, Site, cap, charge, request, run};
+use noisegate_ledger::{Error, Ledger, verify};
+use rusqlite::Connection;
+
+#[test]
+fn a_ledger_without_its_key_is_refused_with_a_remedy() {
+    let site = Site::new();
+    drop(site.open_with_cap(3.0));
+    std::fs::remove_file(&site.options.key).unwrap();
+    let error = Ledger::open(&site.options).unwrap_err();
+    assert!(matches!(error, Error::KeyMissing { .. }), "{error:?}");
+    assert!(error.to_string().contains("restore the key"), "{error}");
+    assert!(
+        !site.options.key.exists(),
+        "no new key may be made for an old ledger"
+    );
+}
+
+#[test]
+fn a_ledger_of_another_site_is_refused() {
+    let (site, other) = (Site::new(), Site::new());
+    drop(site.open_with_cap(3.0));
+    drop(other.open());
+    let mut mixed = site.options.clone();
+    mixed.key = other.options.key.clone();
+    assert!(matches!(Ledger::open(&mixed), Err(Error::OtherKey { .. })));
+}
+
+#[test]
+fn a_ledger_of_another_version_is_refused() {
+    let site = Site::new();
+    let key = site.open_with_cap(3.0).public_key();
+    let connection = Connection::open(site.path()).unwrap();
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    drop(connection);
+    for error in [
+        Ledger::open(&site.options).unwrap_err(),
+        verify(&site.path(), &key, None).unwrap_err(),
+    ] {
+        assert!(
+            matches!(
+                error,
+                Error::OtherVersion {
+                    found: 2,
+                    supported: 1,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_no_ledger_is_left_alone() {
+    let site = Site::new();
+    let key = Site::new().open().public_key();
+    drop(site.open());
+    std::fs::remove_file(site.path()).unwrap();
+    let text = "this is a text of more than one hundred bytes, long enough that no database \
+                could mistake it for an empty file of its own";
+    std::fs::write(site.path(), text).unwrap();
+    assert!(matches!(
+        Ledger::open(&site.options),
+        Err(Error::NotALedger { .. })
+    ));
+    assert!(matches!(
+        verify(&site.path(), &key, None),
+        Err(Error::NotALedger { .. })
+    ));
+    assert_eq!(std::fs::read_to_string(site.path()).unwrap(), text);
+
+    std::fs::remove_file(site.path()).unwrap();
+    let connection = Connection::open(site.path()).unwrap();
+    connection
+        .execute_batch("CREATE TABLE recipes (text TEXT)")
+        .unwrap();
+    drop(connection);
+    assert!(matches!(
+        Ledger::open(&site.options),
+        Err(Error::NotALedger { .. })
+    ));
+}
+
+#[test]
+fn a_missing_ledger_cannot_be_verified() {
+    let site = Site::new();
+    let key = Site::new().open().public_key();
+    let error = verify(&site.path(), &key, None).unwrap_err();
+    assert!(matches!(error, Error::Missing { .. }));
+    assert!(!site.path().exists(), "verifying creates nothing");
+}
+
+#[test]
+fn a_truncated_or_overwritten_database_is_refused() {
+    let site = Site::new();
+    let mut ledger = site.open_with_cap(9.0);
+    for number in 0..5 {
+        run(&mut ledger, &request(5.0, &number.to_string()), &[7; 5000]);
+    }
+    let key = ledger.public_key();
+    drop(ledger);
+    let whole = std::fs::read(site.path()).unwrap();
+    for keep in [whole.len() / 2, whole.len() - 4096, 4096, 700, 40] {
+        std::fs::write(site.path(), &whole[..keep]).unwrap();
+        assert!(verify(&site.path(), &key, None).is_err(), "cut to {keep}");
+        assert!(Ledger::open(&site.options).is_err(), "cut to {keep}");
+    }
+    let mut holed = whole.clone();
+    holed[4096..8192].fill(0);
+    std::fs::write(site.path(), &holed).unwrap();
+    assert!(verify(&site.path(), &key, None).is_err());
+    assert!(Ledger::open(&site.options).is_err());
+    std::fs::write(site.path(), &whole).unwrap();
+    verify(&site.path(), &key, None).unwrap();
+}
+
+#[test]
+fn an_emptied_ledger_file_is_refused_when_an_anchor_is_given() {
+    let site = Site::new();
+    let mut ledger = site.open_with_cap(9.0);
+    let head = ledger.head().unwrap();
+    drop(ledger);
+    std::fs::write(site.path(), b"").unwrap();
+    let mut anchored = site.options.clone();
+    anchored.anchor = Some(head);
+    assert!(matches!(
+        Ledger::open(&anchored),
+        Err(Error::RolledBack { .. })
+    ));
+}
+
+#[test]
+fn a_ledger_held_by_another_process_is_waited_for_and_then_given_up() {
+    let site = Site::new();
+    let mut options = site.options.clone();
+    options.busy_timeout_ms = 50;
+    let mut ledger = Ledger::open(&options).unwrap();
+    ledger.ensure_cap(DATA_SET, cap(9.0)).unwrap();
+    let connection = Connection::open(site.path()).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = ledger.reserve(&request(3.0, "a")).unwrap_err();
+    assert!(
+        matches!(error, Error::Locked { waited_ms: 50, .. }),
+        "{error:?}"
+    );
+    connection.execute_batch("COMMIT").unwrap();
+    charge(&mut ledger, &request(3.0, "a"));
+}
+
+#[test]
+fn two_processes_that_begin_a_ledger_at_once_share_one() {
+    for _ in 0..10 {
+        let site = Site::new();
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let open = || Ledger::open(&site.options).unwrap().public_key();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert!(keys.windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(site.open().verify().unwrap().entries.len(), 1);
+    }
+}
