@@ -1,0 +1,49 @@
+//! Only what is public goes out.
+
+use crate::artifact::ArtifactId;
+use crate::diagnostics::Report;
+use crate::error::Problem;
+use crate::workflow::Export;
+
+use super::labels::Labels;
+use super::scope::Scope;
+
+pub(super) fn check(scope: Scope<'_>, labels: &Labels, report: &mut Report) {
+    let exports = &scope.workflow.exports;
+    for (index, export) in exports.iter().enumerate() {
+        source(scope, export, labels, report);
+        let Some(path) = export.path.given() else {
+            continue;
+        };
+        let mut before = exports[..index]
+            .iter()
+            .filter_map(|other| other.path.given());
+        if let Some(other) = before.find(|other| other.value.same_file(&path.value)) {
+            let see = vec![("also written by this export".to_owned(), other.place)];
+            let written = path.value.text.clone();
+            report.error_with(path.place, Problem::SameExportPath { path: written }, see);
+        }
+    }
+}
+
+fn source(scope: Scope<'_>, export: &Export, labels: &Labels, report: &mut Report) {
+    let Some(from) = export.from.given() else {
+        return;
+    };
+    if !matches!(from.value, ArtifactId::Output { .. }) {
+        let artifact = from.value.clone();
+        report.error(from.place, Problem::ExportsNoOutput { artifact });
+        return;
+    }
+    scope.resolve(from, report);
+    let owners = labels.of(&from.value).owners();
+    if !owners.is_empty() {
+        let (export, artifact) = (export.name.value.to_string(), from.value.clone());
+        let problem = Problem::PrivateDataExported {
+            export,
+            artifact,
+            owners,
+        };
+        report.error_with(from.place, problem, labels.origin(&from.value));
+    }
+}

@@ -1,0 +1,70 @@
+//! The parameters of a step: known, typed, in range, defaults filled in.
+
+use serde_json::{Map, Value as Json};
+
+use crate::catalog::{ParamSpec, StepSignature};
+use crate::diagnostics::Report;
+use crate::error::Problem;
+use crate::near::Choices;
+use crate::tree::Value;
+use crate::value;
+use crate::workflow::Step;
+
+/// Every parameter of the signature that has a sound value, in the signature's order.
+pub(super) fn resolve(
+    step: &Step,
+    signature: &StepSignature,
+    report: &mut Report,
+) -> Map<String, Json> {
+    let mut meant = Vec::new();
+    for (name, _) in &step.with {
+        if signature.with.iter().any(|spec| spec.name == name.value) {
+            continue;
+        }
+        let choices = Choices::of(&name.value, signature.with.iter().map(|spec| &spec.name));
+        meant.extend(choices.near.clone());
+        let problem = Problem::UnknownParam {
+            step: step.name.value.clone(),
+            uses: signature.uses.clone(),
+            param: name.value.clone(),
+            choices,
+        };
+        report.error(name.place, problem);
+    }
+    let values = signature.with.iter().filter_map(|spec| {
+        // A mistyped name is one mistake, not two.
+        let missing = !meant.contains(&spec.name);
+        let value = resolve_one(step, signature, spec, missing, report)?;
+        Some((spec.name.clone(), value))
+    });
+    values.collect()
+}
+
+fn resolve_one(
+    step: &Step,
+    signature: &StepSignature,
+    spec: &ParamSpec,
+    report_missing: bool,
+    report: &mut Report,
+) -> Option<Json> {
+    let given = step.with.iter().find(|(name, _)| name.value == spec.name);
+    let Some((_, node)) = given else {
+        if spec.default.is_none() && report_missing {
+            let problem = Problem::MissingParam {
+                step: step.name.value.clone(),
+                uses: signature.uses.clone(),
+                param: spec.name.clone(),
+                help: spec.help.clone(),
+            };
+            report.error(step.name.place, problem);
+        }
+        return spec.default.clone();
+    };
+    if node.value == Value::Unreadable {
+        return None;
+    }
+    let path = format!("steps.{}.with.{}", step.name.value, spec.name);
+    value::param(node, &spec.kind, &path)
+        .map_err(|problem| report.error(node.place, problem))
+        .ok()
+}
