@@ -1,0 +1,152 @@
+//! What happened in a run: one JSON line each in `events.jsonl`, and the same
+//! to whoever watches.
+//!
+//! Events speak of public facts only. A step's progress text comes from the
+//! step, and steps that read private data report public counts alone.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::EngineError;
+use crate::store::Artifact;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The run began.
+    RunStarted {
+        /// The workflow's name.
+        workflow: String,
+        /// The steps, in an order in which they could run one by one.
+        steps: Vec<String>,
+    },
+    /// A step was started.
+    StepStarted {
+        /// The step.
+        step: String,
+    },
+    /// A step got further.
+    StepProgress {
+        /// The step.
+        step: String,
+        /// Parts done.
+        done: u64,
+        /// Parts in all.
+        total: u64,
+        /// What it is doing.
+        what: String,
+    },
+    /// A privacy budget was charged.
+    Charged {
+        /// The step.
+        step: String,
+        /// The data set, as the ledger names it.
+        data_set: String,
+        /// Epsilon of this charge.
+        epsilon: f64,
+        /// Delta of this charge.
+        delta: f64,
+        /// What the data set has spent in all, by the ledger's accountant.
+        spent_epsilon: f64,
+    },
+    /// A step says something that a person should know.
+    StepNote {
+        /// The step.
+        step: String,
+        /// The note.
+        note: String,
+    },
+    /// A step ended well.
+    StepFinished {
+        /// The step.
+        step: String,
+        /// Wall-clock seconds.
+        seconds: f64,
+        /// What it made.
+        artifacts: Vec<Artifact>,
+    },
+    /// A step failed.
+    StepFailed {
+        /// The step.
+        step: String,
+        /// Why, with the remedy.
+        problem: String,
+    },
+    /// The run ended.
+    RunFinished {
+        /// Wall-clock seconds.
+        seconds: f64,
+        /// `done`, `failed` or `interrupted`.
+        outcome: String,
+    },
+}
+
+/// Watches a run, for instance to draw progress bars.
+pub trait Observer: Send + Sync {
+    /// Called for each event, from the thread on which it happened.
+    fn saw(&self, event: &Event);
+}
+
+/// The run's event log.
+pub struct EventLog<'a> {
+    file: Mutex<fs::File>,
+    began: Instant,
+    observer: &'a dyn Observer,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    /// Milliseconds since the run began.
+    at_ms: u128,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl<'a> EventLog<'a> {
+    /// Opens `path` for appending.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`] if it cannot be opened.
+    pub fn open(path: &Path, observer: &'a dyn Observer) -> Result<Self, EngineError> {
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(EngineError::io("open", path))?;
+        Ok(Self {
+            file: Mutex::new(file),
+            began: Instant::now(),
+            observer,
+        })
+    }
+
+    /// Writes `event` down and shows it to the observer.
+    ///
+    /// A log that can no longer be written (a full disk) does not stop the run:
+    /// the results themselves are checked when they are stored.
+    pub fn record(&self, event: &Event) {
+        self.observer.saw(event);
+        let line = Line {
+            at_ms: self.began.elapsed().as_millis(),
+            event,
+        };
+        let Ok(mut text) = serde_json::to_string(&line) else {
+            return;
+        };
+        text.push('\n');
+        if let Ok(mut file) = self.file.lock() {
+            let _ = file.write_all(text.as_bytes());
+        }
+    }
+
+    /// Seconds since the log was opened.
+    pub fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+}

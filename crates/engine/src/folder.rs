@@ -1,0 +1,113 @@
+//! One folder for every run, below the home folder.
+//!
+//! ```text
+//! <home>/
+//!   store/                artifacts, content-addressed
+//!   runs/20260102-101500-fdkt/
+//!     plan.json           what was planned
+//!     events.jsonl        what happened
+//!     result.json         every artifact with its label, and how the run ended
+//!     work/               scratch folders of running steps
+//! ```
+//!
+//! Resuming a run will read `plan.json` and `events.jsonl`; both are complete
+//! for that purpose.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use noisegate_workflow::Plan;
+use serde::Serialize;
+
+use crate::error::EngineError;
+
+/// A run's folder.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    /// The run's name, unique below its home.
+    pub name: String,
+    /// The folder.
+    pub path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes a new folder below `home`; `stamp` is the time, as text that sorts.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`] if it cannot be made.
+    pub fn create(home: &Path, stamp: &str, plan: &Plan) -> Result<Self, EngineError> {
+        let runs = home.join("runs");
+        fs::create_dir_all(&runs).map_err(EngineError::io("create", &runs))?;
+        for attempt in 1..1000 {
+            let suffix = if attempt == 1 {
+                String::new()
+            } else {
+                format!("-{attempt}")
+            };
+            let name = format!("{stamp}-{}{suffix}", plan.workflow);
+            let path = runs.join(&name);
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    let folder = Self { name, path };
+                    folder.write_json("plan.json", plan)?;
+                    return Ok(folder);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(EngineError::io("create", path)(error)),
+            }
+        }
+        Err(EngineError::io("create a new run below", runs)(
+            std::io::ErrorKind::AlreadyExists.into(),
+        ))
+    }
+
+    /// Where the events lie.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    /// An empty scratch folder for a step.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`] if it cannot be made.
+    pub fn work_folder(&self, step: &str) -> Result<PathBuf, EngineError> {
+        let path = self.path.join("work").join(step);
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(EngineError::io("empty", &path))?;
+        }
+        fs::create_dir_all(&path).map_err(EngineError::io("create", &path))?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
+                .map_err(EngineError::io("restrict", &path))?;
+        }
+        Ok(path)
+    }
+
+    /// Writes `value` to `file`, whole or not at all.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`] or [`EngineError::Json`].
+    pub fn write_json(
+        &self,
+        file: &'static str,
+        value: &impl Serialize,
+    ) -> Result<(), EngineError> {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|source| EngineError::Json { what: file, source })?;
+        let path = self.path.join(file);
+        let half = self.path.join(format!("{file}.half"));
+        let write = || -> std::io::Result<()> {
+            let mut out = fs::File::create(&half)?;
+            out.write_all(text.as_bytes())?;
+            out.sync_all()?;
+            fs::rename(&half, &path)
+        };
+        write().map_err(|error| {
+            let _ = fs::remove_file(&half);
+            EngineError::io("write", &path)(error)
+        })
+    }
+}
