@@ -1,0 +1,163 @@
+//! What can go wrong between loading a guest and releasing its outputs.
+//!
+//! Every variant depends on public facts alone: the component's bytes, the
+//! configuration, the public side's behaviour, the machine. Nothing a unit's
+//! private side does ever becomes an error (see [`crate::private_side`]).
+
+use crate::Digest;
+
+/// An error of the sandbox; no variant depends on private values.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SandboxError {
+    /// The component is larger than the limit.
+    #[error(
+        "the component has {bytes} bytes, more than the {limit} that are allowed; build it smaller (`opt-level = \"s\"`, strip, data as an input file) or raise `component_bytes_max`"
+    )]
+    TooLarge {
+        /// Size of the component.
+        bytes: usize,
+        /// [`crate::Limits::component_bytes_max`].
+        limit: usize,
+    },
+    /// The bytes are not the ones that were agreed on.
+    #[error(
+        "the component's digest is `{found}`, but `{expected}` is expected; fetch or build it again, or review the new one and update the digest"
+    )]
+    DigestMismatch {
+        /// What the manifest says.
+        expected: Digest,
+        /// What the bytes hash to.
+        found: Digest,
+    },
+    /// Text that is no digest.
+    #[error("`{text}` is not a SHA-256 digest; write 64 hexadecimal digits")]
+    BadDigest {
+        /// What was given.
+        text: String,
+    },
+    /// Not a WebAssembly component, or damaged.
+    #[error(
+        "not a valid WebAssembly component: {problem}; build it for the world `noisegate:client/client-step` and check that the file is whole"
+    )]
+    NotAComponent {
+        /// What the validator says.
+        problem: String,
+    },
+    /// Compiling took too long.
+    #[error(
+        "compiling the component takes more than {limit_ms} ms; build it with smaller functions, or raise `compile_ms_max` if the machine is slow"
+    )]
+    CompileTime {
+        /// [`crate::Limits::compile_ms_max`].
+        limit_ms: u64,
+    },
+    /// An import that a guest may not have.
+    #[error(
+        "the component imports `{import}`; a guest may import nothing but `{allowed}` (no clock, file, network, randomness or output): build it for `wasm32-unknown-unknown` without WASI"
+    )]
+    ForbiddenImport {
+        /// Name of the import.
+        import: String,
+        /// The interface it may import.
+        allowed: &'static str,
+    },
+    /// A kernel is imported with a type the host does not offer.
+    #[error(
+        "the component's imports do not fit the host's kernels: {problem}; build it against this version's `client.wit`"
+    )]
+    ImportType {
+        /// What the linker says.
+        problem: String,
+    },
+    /// An export is missing or has another type.
+    #[error(
+        "the component's exports do not fit the world `noisegate:client/client-step`: {problem}; export `public-side` and `private-side` as in `client.wit`"
+    )]
+    WrongExports {
+        /// What does not fit.
+        problem: String,
+    },
+    /// A fresh instance could not be made.
+    #[error(
+        "failed to instantiate the guest: {problem}; its memory, tables and instances must fit the limits, and its start function must not trap"
+    )]
+    Instantiate {
+        /// What wasmtime says.
+        problem: String,
+    },
+    /// The sandbox itself could not be set up on this machine.
+    #[error("failed to set up the sandbox: {problem}; lower `threads` or the memory limits")]
+    Engine {
+        /// What wasmtime says.
+        problem: String,
+    },
+    /// The guest refused its configuration, or could not make its outputs.
+    #[error("the guest's `{call}` says: {message}")]
+    Guest {
+        /// Which function.
+        call: &'static str,
+        /// The guest's own words (public).
+        message: String,
+    },
+    /// The public side trapped or used up a limit.
+    #[error(
+        "the guest's public side failed in `{call}`: {problem}; if it needs more fuel or memory, raise the public limits, else this is a bug in the guest"
+    )]
+    PublicTrap {
+        /// Which function.
+        call: &'static str,
+        /// The trap.
+        problem: String,
+    },
+    /// The public side asked for something it did not declare or may not have.
+    #[error(
+        "the guest's public side asks for {what} of {asked}, but at most {limit} is allowed; correct the guest or its parameters, or raise the limit"
+    )]
+    OverAsk {
+        /// The quantity, such as `a dimension`.
+        what: &'static str,
+        /// What was asked.
+        asked: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// A step that asks nothing has nothing to release.
+    #[error(
+        "the guest asked no query, so there is nothing the gate could release; call `ask` at least once, or use a step that reads no private data"
+    )]
+    NoQuery,
+    /// The declared mechanism is not one the gate can run.
+    #[error("the declared mechanism cannot be run: {problem}")]
+    Mechanism {
+        /// What the privacy crate says.
+        problem: String,
+    },
+    /// Cancelled from outside; whatever was charged stays charged.
+    #[error("cancelled; the charge stays")]
+    Cancelled,
+}
+
+impl SandboxError {
+    /// The public side's trap as an error, outermost message first.
+    pub(crate) fn trap(call: &'static str, error: &wasmtime::Error) -> Self {
+        SandboxError::PublicTrap {
+            call,
+            problem: chain(error),
+        }
+    }
+}
+
+/// An error and its causes in one line, without the backtrace.
+pub(crate) fn chain(error: &wasmtime::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let first = text.lines().next().unwrap_or_default().trim().to_owned();
+        let is_backtrace = first.starts_with("error while executing at wasm backtrace");
+        if !first.is_empty() && !is_backtrace && !parts.contains(&first) {
+            parts.push(first);
+        }
+    }
+    parts.join(": ")
+}

@@ -1,0 +1,251 @@
+//! Drives a step: the only way from a private unit to a released value.
+//!
+//! ```text
+//! public side ──ask──> sample units ──> private sides (threads) ──> clip + sum ──> noise
+//!      ▲                                                                            │
+//!      └───────────────────────────── absorb <──────────────────────────────────────┘
+//! ```
+//! [`Session::start`] runs the public side alone, so that a wrong configuration
+//! costs nothing. [`Session::run`] is the part that reads units: by then the
+//! ledger must hold the charge. Integer sums commute, so the released values
+//! depend on the units and on the gate's randomness, not on threads.
+//!
+//! Nothing said while a step runs depends on the units: [`Progress`] counts
+//! queries and public work. What remains visible is how long a query takes.
+//!
+//! Not here: the ledger (the caller's), the mathematics (`noisegate-privacy`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use noisegate_privacy::{
+    ClipBound, GaussianSum, GaussianSumSpec, NoiseMultiplier, NoiseSource, PoissonSampler,
+    PrivacyError, Released, SamplingRate,
+};
+
+use crate::component::Guest;
+use crate::error::SandboxError;
+use crate::lanes::Work;
+use crate::private_side::{PrivateSide, QueryContext, Rehearsal};
+use crate::public_side::{Next, PublicSide};
+use crate::{File, Unit};
+
+/// The mechanism a step declared and the ledger charged for.
+#[derive(Debug, Clone)]
+pub struct Declaration {
+    /// L2 bound of one unit's contribution, in the guest's units.
+    pub clip: ClipBound,
+    /// Standard deviation of the noise, over the clip bound.
+    pub noise_multiplier: NoiseMultiplier,
+    /// Chance with which each unit takes part in a query.
+    pub sampling_rate: SamplingRate,
+    /// A public figure for the number of units, to normalise by.
+    pub units_public: u64,
+    /// Queries that are charged for.
+    pub steps: u32,
+}
+
+/// The gate's randomness.
+pub struct Randomness {
+    /// For the noise.
+    pub noise: NoiseSource,
+    /// For choosing units.
+    pub sampler: PoissonSampler,
+}
+
+impl Randomness {
+    /// Fresh randomness from the operating system.
+    ///
+    /// # Errors
+    /// [`SandboxError::Mechanism`] if the system gives none.
+    pub fn from_os() -> Result<Self, SandboxError> {
+        Ok(Randomness {
+            noise: NoiseSource::from_os().map_err(mechanism)?,
+            sampler: PoissonSampler::from_os().map_err(mechanism)?,
+        })
+    }
+}
+
+/// Public facts about how far a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The public side works, by its own account.
+    Working {
+        /// Done so far.
+        done: u32,
+        /// In all.
+        total: u32,
+    },
+    /// A query is about to be run.
+    Query {
+        /// Counted from 1.
+        index: u32,
+        /// At most this many.
+        total: u32,
+    },
+}
+
+/// A step whose public side has started; no unit has been read.
+pub struct Session {
+    guest: Guest,
+    public: PublicSide,
+    declaration: Declaration,
+    pending: Option<QueryContext>,
+    buffers: Vec<Vec<f32>>,
+}
+
+impl Session {
+    /// Starts the public side, and makes one private instance to see that it can.
+    ///
+    /// - `config_json`: the step's parameters and the public facts of the run.
+    /// - `inputs`: the files of the public inputs.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the configuration or the guest, before any charge.
+    pub fn start(
+        guest: &Guest,
+        config_json: &str,
+        inputs: &[File],
+        declaration: Declaration,
+    ) -> Result<Session, SandboxError> {
+        let public = PublicSide::start(guest, config_json, inputs, declaration.steps)?;
+        let session = Session {
+            guest: guest.clone(),
+            public,
+            declaration,
+            pending: None,
+            buffers: Vec::new(),
+        };
+        // Two refusals while nothing has been charged: a specification the gate
+        // cannot run, and a guest that does not fit a private instance.
+        GaussianSum::new(&session.spec()).map_err(mechanism)?;
+        PrivateSide::try_instance(&session.guest)?;
+        Ok(session)
+    }
+
+    /// The mechanism of each query; `spec().events(steps)` is what to charge.
+    pub fn spec(&self) -> GaussianSumSpec {
+        GaussianSumSpec {
+            dimension: self.public.dim() as usize,
+            clip: self.declaration.clip,
+            noise_multiplier: self.declaration.noise_multiplier,
+            sampling_rate: self.declaration.sampling_rate,
+            units_public: self.declaration.units_public,
+        }
+    }
+
+    /// Queries the guest will ask at most.
+    pub fn queries(&self) -> u32 {
+        self.public.queries()
+    }
+
+    /// Runs the public side up to its first query, and a **made-up** unit
+    /// through a private instance, to tell a broken guest from a working one
+    /// before anything is charged.
+    ///
+    /// Failures of private units are silent by design; without a rehearsal, a
+    /// guest that runs out of fuel on every unit would release pure noise.
+    ///
+    /// # Errors
+    /// The public side's errors; [`SandboxError::NoQuery`] if it asks nothing.
+    pub fn rehearse(
+        &mut self,
+        made_up: &Unit,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Rehearsal, SandboxError> {
+        let never = AtomicBool::new(false);
+        let query = self
+            .next_query(progress, &never)?
+            .ok_or(SandboxError::NoQuery)?;
+        let buffer = self.buffers.pop().unwrap_or_default();
+        let mut side = PrivateSide::new(&self.guest, &query, buffer);
+        let rehearsal = side.rehearse(made_up)?;
+        self.buffers.push(side.into_buffer());
+        self.pending = Some(query);
+        Ok(rehearsal)
+    }
+
+    /// Runs the step: every query through the gate, then the outputs.
+    ///
+    /// The caller must have charged `spec().events(steps)` durably.
+    ///
+    /// - `progress`: told public facts alone.
+    /// - `cancel`: looked at between units and between turns.
+    ///
+    /// # Errors
+    /// [`SandboxError::Cancelled`], or an error of the public side or the
+    /// machine; never one that depends on a unit. The charge stays.
+    pub fn run(
+        mut self,
+        units: &[Unit],
+        mut randomness: Randomness,
+        progress: &mut dyn FnMut(Progress),
+        cancel: &AtomicBool,
+    ) -> Result<Released<Vec<File>>, SandboxError> {
+        let total = self.queries();
+        let mut proof: Option<Released<()>> = None;
+        let mut index = 0;
+        while let Some(query) = self.next_query(progress, cancel)? {
+            index += 1;
+            progress(Progress::Query { index, total });
+            let released = self.answer(&query, units, &mut randomness, cancel)?;
+            self.public.absorb(released.value())?;
+            let released = released.map(drop);
+            proof = Some(match proof {
+                Some(_before) => released,
+                None => released,
+            });
+        }
+        let outputs = self.public.outputs()?;
+        let proof = proof.ok_or(SandboxError::NoQuery)?;
+        INTERIM.set(outputs);
+        Ok(proof.map(|()| INTERIM.take()))
+    }
+
+    fn next_query(
+        &mut self,
+        progress: &mut dyn FnMut(Progress),
+        cancel: &AtomicBool,
+    ) -> Result<Option<QueryContext>, SandboxError> {
+        if let Some(query) = self.pending.take() {
+            return Ok(Some(query));
+        }
+        loop {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(SandboxError::Cancelled);
+            }
+            match self.public.next()? {
+                Next::Ask(query) => return Ok(Some(query)),
+                Next::Working { done, total } => progress(Progress::Working { done, total }),
+                Next::Done => return Ok(None),
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        query: &QueryContext,
+        units: &[Unit],
+        randomness: &mut Randomness,
+        cancel: &AtomicBool,
+    ) -> Result<Released<Vec<f32>>, SandboxError> {
+        let rate = self.declaration.sampling_rate;
+        let chosen: Vec<&Unit> = units
+            .iter()
+            .filter(|_| randomness.sampler.includes(rate))
+            .collect();
+        let work = Work::new(&self.guest, query, self.spec(), &chosen, cancel);
+        let sum = work.sum(&mut self.buffers)?;
+        Ok(sum.release(&mut randomness.noise))
+    }
+}
+
+pub(crate) fn mechanism(error: PrivacyError) -> SandboxError {
+    SandboxError::Mechanism {
+        problem: error.to_string(),
+    }
+}
+
+thread_local! {
+    // Until `Released` can carry a public value.
+    static INTERIM: std::cell::RefCell<Vec<File>> = const { std::cell::RefCell::new(Vec::new()) };
+}

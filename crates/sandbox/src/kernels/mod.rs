@@ -1,0 +1,243 @@
+//! The pure kernels a guest may import, run natively by the host.
+//!
+//! They are part of the trusted base. Each is a function of its arguments and
+//! of handles that live and die with the instance; they keep no other state and
+//! reach no clock, file or randomness, so they change nothing in the promise.
+//! Before any number is computed, sizes are checked in u64 and fuel is charged:
+//!
+//! ```text
+//! fuel = 100 + flops / 16 + bytes / 4
+//! ```
+//! which makes a kernel a little dearer, per unit of time, than the same work
+//! in WebAssembly instructions at one fuel each, so that a fuel limit bounds
+//! time. [`FLOPS_MAX`] bounds a single kernel, which nothing can interrupt.
+//!
+//! Start with [`link`]; the arithmetic is in [`math`].
+
+pub mod math;
+
+use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceType};
+use wasmtime::{Result, StoreContextMut};
+
+pub use math::KernelError;
+use math::{Product, add, gather, gathered_len, matmul, range, range_mut, scatter_add};
+
+use crate::host::{Host, charge};
+
+/// The interface a guest may import, by name and version.
+pub const INTERFACE: &str = "noisegate:client/kernels@0.1.0";
+
+/// The interface of plain types; it holds no functions.
+pub const TYPES_INTERFACE: &str = "noisegate:client/types@0.1.0";
+
+/// Every item of [`INTERFACE`].
+pub const ITEMS: [&str; 13] = [
+    "tensor",
+    "accum",
+    "[constructor]tensor",
+    "[method]tensor.len",
+    "[method]tensor.read",
+    "[method]accum.len",
+    "[method]accum.add",
+    "gemm",
+    "gemm-w",
+    "gemm-acc",
+    "gather",
+    "scatter-add",
+    // Encoders may name the package's types through this interface.
+    "types",
+];
+
+/// Floating-point operations of the largest single kernel: about a second.
+pub const FLOPS_MAX: u64 = 1 << 36;
+
+/// Marks handles of the WIT resource `tensor`.
+pub struct Tensor;
+
+/// Marks handles of the WIT resource `accum`.
+pub struct Accum;
+
+type Caller<'a> = StoreContextMut<'a, Host>;
+
+/// Fuel for `flops` operations on `numbers` floats moved.
+pub fn fuel(flops: u64, numbers: u64) -> u64 {
+    numbers.saturating_add(flops / 16).saturating_add(100)
+}
+
+/// Offers the kernels to a component; nothing else is ever offered.
+///
+/// # Errors
+/// Only if an item is defined twice, which cannot happen here.
+pub(crate) fn link(linker: &mut Linker<Host>) -> Result<()> {
+    linker.instance(TYPES_INTERFACE)?;
+    let mut kernels = linker.instance(INTERFACE)?;
+    link_handles(&mut kernels)?;
+    link_products(&mut kernels)?;
+    link_rows(&mut kernels)
+}
+
+fn link_handles(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
+    kernels.resource(
+        "tensor",
+        ResourceType::host::<Tensor>(),
+        |mut store, handle| {
+            store.data_mut().drop_tensor(handle);
+            Ok(())
+        },
+    )?;
+    // No guest can own an accumulator: there is no constructor.
+    kernels.resource("accum", ResourceType::host::<Accum>(), |_, _| Ok(()))?;
+    kernels.func_wrap(
+        "[constructor]tensor",
+        |mut store: Caller<'_>, (values,): (Vec<f32>,)| {
+            charge(&mut store, fuel(0, values.len() as u64))?;
+            let handle = store.data_mut().insert_tensor(values)?;
+            Ok((Resource::<Tensor>::new_own(handle),))
+        },
+    )?;
+    kernels.func_wrap(
+        "[method]tensor.len",
+        |mut store: Caller<'_>, (tensor,): (Resource<Tensor>,)| {
+            charge(&mut store, fuel(0, 0))?;
+            Ok((store.data().tensor(tensor.rep())?.len() as u64,))
+        },
+    )?;
+    kernels.func_wrap(
+        "[method]tensor.read",
+        |mut store: Caller<'_>, (tensor, offset, len): (Resource<Tensor>, u64, u32)| {
+            charge(&mut store, fuel(0, u64::from(len)))?;
+            let host = store.data();
+            let values = range(host.tensor(tensor.rep())?, offset, u64::from(len))?;
+            host.reserve(u64::from(len))?;
+            Ok((values.to_vec(),))
+        },
+    )?;
+    kernels.func_wrap(
+        "[method]accum.len",
+        |mut store: Caller<'_>, (_accum,): (Resource<Accum>,)| {
+            charge(&mut store, fuel(0, 0))?;
+            Ok((store.data().accum_len()?,))
+        },
+    )?;
+    kernels.func_wrap(
+        "[method]accum.add",
+        |mut store: Caller<'_>, (_accum, offset, values): (Resource<Accum>, u64, Vec<f32>)| {
+            let len = values.len() as u64;
+            charge(&mut store, fuel(len, len))?;
+            add(
+                range_mut(store.data_mut().accum_mut()?, offset, len)?,
+                &values,
+            )?;
+            Ok(())
+        },
+    )
+}
+
+fn link_products(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
+    type Gemm = (Vec<f32>, Vec<f32>, u32, u32, u32, bool, bool);
+    kernels.func_wrap(
+        "gemm",
+        |mut store: Caller<'_>, (a, b, m, k, n, trans_a, trans_b): Gemm| {
+            let product = Product {
+                m,
+                k,
+                n,
+                trans_a,
+                trans_b,
+            };
+            charge_product(&mut store, product)?;
+            store.data().reserve(product.c_len())?;
+            let mut c = vec![0.0; product.c_len() as usize];
+            matmul(product, &a, &b, &mut c, false)?;
+            Ok((c,))
+        },
+    )?;
+
+    type GemmW = (Vec<f32>, Resource<Tensor>, u64, u32, u32, u32, bool);
+    kernels.func_wrap(
+        "gemm-w",
+        |mut store: Caller<'_>, (a, w, offset, m, k, n, trans_b): GemmW| {
+            let product = Product {
+                m,
+                k,
+                n,
+                trans_a: false,
+                trans_b,
+            };
+            charge_product(&mut store, product)?;
+            let host = store.data();
+            let w = range(host.tensor(w.rep())?, offset, product.b_len())?;
+            host.reserve(product.c_len())?;
+            let mut c = vec![0.0; product.c_len() as usize];
+            matmul(product, &a, w, &mut c, false)?;
+            Ok((c,))
+        },
+    )?;
+
+    type GemmAcc = (
+        Resource<Accum>,
+        u64,
+        Vec<f32>,
+        Vec<f32>,
+        u32,
+        u32,
+        u32,
+        bool,
+        bool,
+    );
+    kernels.func_wrap(
+        "gemm-acc",
+        |mut store: Caller<'_>, (_into, offset, a, b, m, k, n, trans_a, trans_b): GemmAcc| {
+            let product = Product {
+                m,
+                k,
+                n,
+                trans_a,
+                trans_b,
+            };
+            charge_product(&mut store, product)?;
+            let c = range_mut(store.data_mut().accum_mut()?, offset, product.c_len())?;
+            matmul(product, &a, &b, c, true)?;
+            Ok(())
+        },
+    )
+}
+
+fn link_rows(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
+    type Gather = (Resource<Tensor>, u64, u32, Vec<u32>);
+    kernels.func_wrap(
+        "gather",
+        |mut store: Caller<'_>, (w, offset, width, rows): Gather| {
+            let len = gathered_len(width, rows.len())?;
+            charge(&mut store, fuel(0, len.saturating_add(rows.len() as u64)))?;
+            let host = store.data();
+            host.reserve(len)?;
+            Ok((gather(host.tensor(w.rep())?, offset, width, &rows)?,))
+        },
+    )?;
+
+    type ScatterAdd = (Resource<Accum>, u64, u32, Vec<u32>, Vec<f32>);
+    kernels.func_wrap(
+        "scatter-add",
+        |mut store: Caller<'_>, (_into, offset, width, rows, values): ScatterAdd| {
+            let len = gathered_len(width, rows.len())?;
+            charge(&mut store, fuel(len, len.saturating_add(rows.len() as u64)))?;
+            let accum = store.data_mut().accum_mut()?;
+            scatter_add(accum, offset, width, &rows, &values)?;
+            Ok(())
+        },
+    )
+}
+
+fn charge_product(store: &mut Caller<'_>, product: Product) -> Result<()> {
+    let numbers = product
+        .a_len()
+        .saturating_add(product.b_len())
+        .saturating_add(product.c_len());
+    let flops = product.flops();
+    charge(store, fuel(flops, numbers))?;
+    if flops > FLOPS_MAX {
+        return Err(KernelError::TooLarge.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Every bound the sandbox enforces, in one place.
+//!
+//! All of them are public constants of the step: none is derived from private
+//! rows. Fuel is the only clock: it is deterministic, so that using it up (a
+//! zero contribution) is a property of the guest and the unit alone, never of
+//! how busy the machine is.
+
+/// Bounds on one instance, public or private.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceLimits {
+    /// Linear memory of the instance, all its core memories together.
+    pub memory_bytes_max: usize,
+    /// Numbers the host holds for the instance: its own tensors, its
+    /// accumulator, and the output of the kernel being run.
+    pub host_bytes_max: usize,
+    /// Bytes that may cross from guest to host in one call.
+    pub call_bytes_max: usize,
+    /// Table elements of the instance, all its tables together.
+    pub table_elements_max: usize,
+    /// Fuel for one call: about one per WebAssembly instruction; kernels are
+    /// priced in [`crate::kernels`].
+    pub fuel_per_call: u64,
+}
+
+/// Bounds on a whole step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Size of the component's bytes.
+    pub component_bytes_max: usize,
+    /// Milliseconds that compiling may take. It happens before any private
+    /// read, so that a clock may decide here.
+    pub compile_ms_max: u64,
+    /// Threads that run private sides at once.
+    pub threads: usize,
+    /// Length of a contribution, in numbers.
+    pub dim_max: u32,
+    /// Queries of a step; the declaration bounds them further.
+    pub queries_max: u32,
+    /// Calls of `next` that may answer `working`, over the whole step.
+    pub working_turns_max: u32,
+    /// Bytes of one record's text; the host cuts longer text at a character.
+    pub text_bytes_max: usize,
+    /// Records of one unit; the host drops those beyond.
+    pub unit_records_max: usize,
+    /// Bytes of all files the public side may output.
+    pub output_bytes_max: usize,
+    /// Bytes of a private instance's memory that stay mapped between units
+    /// (reset, of course); near the working set is fastest.
+    pub keep_resident_bytes: usize,
+    /// The public side's instance.
+    pub public: InstanceLimits,
+    /// Each private side's instance.
+    pub private: InstanceLimits,
+}
+
+const MIB: usize = 1 << 20;
+
+/// More lanes than this would only reserve address space.
+const LANES_MAX: usize = 256;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            component_bytes_max: 32 * MIB,
+            compile_ms_max: 120_000,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            dim_max: 16 << 20,
+            queries_max: 100_000,
+            working_turns_max: 10_000_000,
+            text_bytes_max: 64 << 10,
+            unit_records_max: 4096,
+            output_bytes_max: 256 * MIB,
+            keep_resident_bytes: 64 * MIB,
+            public: InstanceLimits {
+                memory_bytes_max: 2048 * MIB,
+                host_bytes_max: 512 * MIB,
+                call_bytes_max: 512 * MIB,
+                table_elements_max: 20_000,
+                fuel_per_call: 2_000_000_000_000,
+            },
+            private: InstanceLimits {
+                memory_bytes_max: 256 * MIB,
+                host_bytes_max: 256 * MIB,
+                call_bytes_max: 64 * MIB,
+                table_elements_max: 20_000,
+                fuel_per_call: 10_000_000_000,
+            },
+        }
+    }
+}
+
+impl Limits {
+    /// Linear memory the allocator must be able to give to either side.
+    pub(crate) fn memory_bytes_max(&self) -> usize {
+        self.public
+            .memory_bytes_max
+            .max(self.private.memory_bytes_max)
+    }
+
+    /// Threads that run private sides.
+    pub(crate) fn lanes(&self) -> usize {
+        self.threads.clamp(1, LANES_MAX)
+    }
+
+    /// Instances alive at once: one per lane, the public side, and one spare.
+    pub(crate) fn instances(&self) -> u32 {
+        self.lanes() as u32 + 2
+    }
+}

@@ -1,0 +1,211 @@
+//! The gate with an honest guest: true sums, bounded influence, reproducible runs.
+
+use std::sync::atomic::AtomicBool;
+
+use noisegate_privacy::{ClipBound, NoiseMultiplier, SamplingRate};
+use noisegate_sandbox::{Declaration, Guest, Limits, Progress, SandboxError, Session, Unit};
+
+use crate::support::{COUNT, Text};
+use crate::support_session::{
+    declaration, floats, limits, randomness, run, run_with, sums, unit, units,
+};
+
+#[test]
+fn released_values_are_the_true_sums_up_to_noise() {
+    let texts = ["a", "bb", "ccc", "dddd"];
+    assert_eq!(
+        sums(&Text::default(), &units(&texts)),
+        [10.0, 4.0, 0.0, 0.0]
+    );
+}
+
+#[test]
+fn sums_are_divided_by_the_public_number_of_units_never_the_true_one() {
+    let texts = units(&["aaaa", "bbbb"]);
+    let finished = run_with(&Text::default(), &texts, &limits(), declaration(1000)).unwrap();
+    let released = floats(&finished.files[0]);
+    assert!((released[0] - 0.008).abs() < 5e-4, "{released:?}");
+}
+
+#[test]
+fn the_noise_has_the_declared_scale() {
+    let declared = Declaration {
+        clip: ClipBound::new(1.0).unwrap(),
+        noise_multiplier: NoiseMultiplier::new(2.0).unwrap(),
+        sampling_rate: SamplingRate::new(0.5).unwrap(),
+        units_public: 10,
+        steps: 1,
+    };
+    let text = Text {
+        dim: 10_000,
+        ..Text::default()
+    };
+    let finished = run_with(&text, &[], &limits(), declared).unwrap();
+    let released = floats(&finished.files[0]);
+    let mean = released.iter().sum::<f32>() / 10_000.0;
+    let variance = released.iter().map(|value| value * value).sum::<f32>() / 10_000.0;
+    // Standard deviation 2 * 1 / (0.5 * 10) = 0.4; the tolerances are more than
+    // six standard errors wide.
+    assert!(
+        (variance.sqrt() - 0.4).abs() < 0.4 * 0.045,
+        "{}",
+        variance.sqrt()
+    );
+    assert!(mean.abs() < 0.4 * 0.065, "{mean}");
+}
+
+#[test]
+fn a_unit_moves_the_sum_by_at_most_the_clip_bound() {
+    let huge = "
+        (call $emit (local.get $into) (i64.const 0) (f32.const 1e30))
+        (call $emit (local.get $into) (i64.const 1) (f32.const -1e30))";
+    let text = Text {
+        contribute: huge.to_owned(),
+        ..Text::default()
+    };
+    // 16 / sqrt(2) each way.
+    let released = sums(&text, &units(&["a"]));
+    assert_eq!(released, [11.0, -11.0, 0.0, 0.0]);
+}
+
+#[test]
+fn neighbouring_data_sets_differ_in_the_noised_values_alone() {
+    let text = Text {
+        queries: 3,
+        ..Text::default()
+    };
+    let mut data = units(&["a", "bb", "ccc"]);
+    let without = run(&text, &data).unwrap();
+    data.push(unit("dddd"));
+    let with = run(&text, &data).unwrap();
+    assert_eq!(without.said, with.said);
+    assert_eq!(without.files.len(), with.files.len());
+    for (without, with) in without.files.iter().zip(&with.files) {
+        assert_eq!(without.name, with.name);
+        assert_eq!(without.data.len(), with.data.len());
+        let difference: Vec<f32> = floats(with)
+            .iter()
+            .zip(floats(without))
+            .map(|(a, b)| (a - b).round())
+            .collect();
+        assert_eq!(difference, [4.0, 1.0, 0.0, 0.0]);
+    }
+}
+
+#[test]
+fn the_same_randomness_gives_the_same_bytes_on_any_number_of_threads() {
+    let text = Text {
+        queries: 2,
+        ..Text::default()
+    };
+    let data: Vec<Unit> = (0..40).map(|i| unit(&"x".repeat(i))).collect();
+    let declared = || Declaration {
+        sampling_rate: SamplingRate::new(0.3).unwrap(),
+        noise_multiplier: NoiseMultiplier::new(1.0).unwrap(),
+        ..declaration(40)
+    };
+    let on = |threads| {
+        let limits = Limits {
+            threads,
+            ..limits()
+        };
+        run_with(&text, &data, &limits, declared()).unwrap().files
+    };
+    let one = on(1);
+    for threads in [2, 3, 8] {
+        let many = on(threads);
+        assert!(one.iter().zip(&many).all(|(a, b)| a.data == b.data));
+    }
+    assert_ne!(one[0].data, one[1].data);
+}
+
+#[test]
+fn progress_counts_queries_and_nothing_else() {
+    let text = Text {
+        queries: 2,
+        ..Text::default()
+    };
+    let finished = run(&text, &units(&["a"])).unwrap();
+    assert_eq!(
+        finished.said,
+        [
+            Progress::Query { index: 1, total: 2 },
+            Progress::Query { index: 2, total: 2 }
+        ]
+    );
+}
+
+#[test]
+fn cancelling_ends_the_step_with_an_error() {
+    let guest = Guest::load(&Text::default().component(), None, &limits()).unwrap();
+    let session = Session::start(&guest, "{}", &[], declaration(1)).unwrap();
+    let cancel = AtomicBool::new(true);
+    let ended = session.run(&units(&["a"]), randomness(), &mut |_| {}, &cancel);
+    assert!(matches!(ended, Err(SandboxError::Cancelled)));
+}
+
+#[test]
+fn the_charge_of_the_outputs_is_the_whole_step() {
+    let text = Text {
+        queries: 3,
+        ..Text::default()
+    };
+    let guest = Guest::load(&text.component(), None, &limits()).unwrap();
+    let session = Session::start(&guest, "{}", &[], declaration(1)).unwrap();
+    assert_eq!(session.queries(), 3);
+    let expected = session.spec().events(3);
+    let never = AtomicBool::new(false);
+    let released = session
+        .run(&units(&["a"]), randomness(), &mut |_| {}, &never)
+        .unwrap();
+    assert_eq!(released.charge(), expected);
+}
+
+#[test]
+fn a_rehearsal_uses_the_same_fuel_every_time_and_does_not_skip_a_query() {
+    let guest = Guest::load(&Text::default().component(), None, &limits()).unwrap();
+    let mut session = Session::start(&guest, "{}", &[], declaration(1)).unwrap();
+    let first = session.rehearse(&unit("made up"), &mut |_| {}).unwrap();
+    let second = session.rehearse(&unit("made up"), &mut |_| {}).unwrap();
+    assert_eq!(first, second);
+    assert_eq!(first.problem, None);
+    assert!(first.fuel_used > 100);
+    assert!((first.norm - 50.0_f64.sqrt()).abs() < 1e-6);
+    let never = AtomicBool::new(false);
+    let released = session
+        .run(&units(&["a"]), randomness(), &mut |_| {}, &never)
+        .unwrap();
+    assert_eq!(released.value().len(), 1);
+}
+
+#[test]
+fn long_texts_and_surplus_records_are_cut_by_the_host() {
+    let cut = Limits {
+        text_bytes_max: 8,
+        unit_records_max: 1,
+        ..limits()
+    };
+    let mut data = units(&["short", "much longer than eight bytes"]);
+    let surplus = data[0].records[0].clone();
+    data[0].records.push(surplus);
+    let count_records = format!(
+        "{COUNT} (call $emit (local.get $into) (i64.const 2)
+            (f32.convert_i32_u (local.get $records_len)))"
+    );
+    let text = Text {
+        contribute: count_records,
+        ..Text::default()
+    };
+    let finished = run_with(&text, &data, &cut, declaration(1)).unwrap();
+    let released: Vec<f32> = floats(&finished.files[0])
+        .into_iter()
+        .map(f32::round)
+        .collect();
+    assert_eq!(released, [13.0, 2.0, 2.0, 0.0]);
+}
+
+#[test]
+fn an_empty_data_set_releases_noise_like_any_other() {
+    let finished = run(&Text::default(), &[]).unwrap();
+    assert_eq!(floats(&finished.files[0]).len(), 4);
+}

@@ -1,0 +1,9 @@
+//! Whole stories of the sandbox: loading, the gate, hostile guests.
+
+mod gate;
+mod hostile_private;
+mod hostile_public;
+mod kernels;
+mod loading;
+mod support;
+mod support_session;

@@ -1,0 +1,115 @@
+//! Running a whole step in a test: loading, starting, releasing.
+
+use std::sync::atomic::AtomicBool;
+
+use noisegate_privacy::{ClipBound, NoiseMultiplier, NoiseSource, PoissonSampler, SamplingRate};
+use noisegate_sandbox::{
+    Declaration, File, Guest, Limits, Progress, Randomness, SandboxError, Session, TextRecord, Unit,
+};
+
+use crate::support::Text;
+
+/// Limits that keep tests quick: two threads and little fuel.
+pub fn limits() -> Limits {
+    let mut limits = Limits {
+        threads: 2,
+        ..Limits::default()
+    };
+    limits.private.fuel_per_call = 20_000_000;
+    limits.private.memory_bytes_max = 16 << 20;
+    limits.private.host_bytes_max = 16 << 20;
+    limits.public.fuel_per_call = 200_000_000;
+    limits
+}
+
+/// Every unit takes part, with noise of standard deviation 16 / 256: whole sums
+/// can be read off by rounding (eight standard deviations to either side).
+pub fn declaration(units_public: u64) -> Declaration {
+    Declaration {
+        clip: ClipBound::new(16.0).unwrap(),
+        noise_multiplier: NoiseMultiplier::new(1.0 / 256.0).unwrap(),
+        sampling_rate: SamplingRate::ONE,
+        units_public,
+        steps: 10,
+    }
+}
+
+/// One unit for each text.
+pub fn units(texts: &[&str]) -> Vec<Unit> {
+    texts.iter().map(|text| unit(text)).collect()
+}
+
+/// A unit of one record.
+pub fn unit(text: &str) -> Unit {
+    let record = TextRecord {
+        text: (*text).to_owned(),
+        label: "label".to_owned(),
+    };
+    Unit {
+        records: vec![record],
+    }
+}
+
+/// The same randomness every time.
+pub fn randomness() -> Randomness {
+    Randomness {
+        noise: NoiseSource::from_seed_for_tests([7; 32]),
+        sampler: PoissonSampler::from_seed_for_tests([9; 32]),
+    }
+}
+
+/// A finished step: the guest's files, and all that was said meanwhile.
+pub struct Finished {
+    pub files: Vec<File>,
+    pub said: Vec<Progress>,
+}
+
+/// Runs a step with [`limits`], [`randomness`] and this declaration.
+pub fn run_with(
+    text: &Text,
+    units: &[Unit],
+    limits: &Limits,
+    declaration: Declaration,
+) -> Result<Finished, SandboxError> {
+    run_bytes(&text.component(), units, limits, declaration)
+}
+
+/// As [`run_with`], for a component's bytes.
+pub fn run_bytes(
+    bytes: &[u8],
+    units: &[Unit],
+    limits: &Limits,
+    declaration: Declaration,
+) -> Result<Finished, SandboxError> {
+    let guest = Guest::load(bytes, None, limits)?;
+    let session = Session::start(&guest, "{}", &[], declaration)?;
+    let mut said = Vec::new();
+    let never = AtomicBool::new(false);
+    let files = session.run(units, randomness(), &mut |event| said.push(event), &never)?;
+    Ok(Finished {
+        files: files.into_value(),
+        said,
+    })
+}
+
+/// As [`run_with`], normalised by one: released values are sums.
+pub fn run(text: &Text, units: &[Unit]) -> Result<Finished, SandboxError> {
+    run_with(text, units, &limits(), declaration(1))
+}
+
+/// The first released vector, rounded: noise is far below a half.
+pub fn sums(text: &Text, units: &[Unit]) -> Vec<f32> {
+    let finished = run(text, units).unwrap_or_else(|error| panic!("{error}"));
+    floats(&finished.files[0])
+        .into_iter()
+        .map(f32::round)
+        .collect()
+}
+
+/// A file of raw floats.
+pub fn floats(file: &File) -> Vec<f32> {
+    file.data
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes")))
+        .collect()
+}
