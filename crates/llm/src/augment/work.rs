@@ -1,0 +1,234 @@
+//! The state of an augmentation: what was asked for, accepted, and is still missing.
+
+use super::{AugmentOptions, Augmented, AugmentedSample, Provenance, Rejection};
+use crate::error::Result;
+use crate::generate::Request;
+use crate::model::LanguageModel;
+use crate::near_duplicates::NearDuplicates;
+use crate::pretrain::shuffle;
+use crate::prompts::{self, FewShot, PromptStyle, few_shot};
+use crate::sample::{Sample, derived_seed};
+
+/// One answer to be generated.
+pub(super) struct Order {
+    label: usize,
+    shown: Vec<usize>,
+    pub(super) request: Request,
+}
+
+/// State of an augmentation.
+pub(super) struct Work<'a> {
+    model: &'a LanguageModel,
+    demonstrations: &'a [Sample],
+    labels: &'a [String],
+    options: &'a AugmentOptions,
+    /// Indices of each label's demonstrations, in a seeded order.
+    pools: Vec<Vec<usize>>,
+    /// Prompts made so far for each label; turns the pools.
+    turns: Vec<usize>,
+    seen: NearDuplicates,
+    accepted: Vec<Vec<AugmentedSample>>,
+    result: Augmented,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        model: &'a LanguageModel,
+        demonstrations: &'a [Sample],
+        labels: &'a [String],
+        options: &'a AugmentOptions,
+    ) -> Self {
+        let pool = |(number, label): (usize, &String)| {
+            let mut pool: Vec<usize> = (0..demonstrations.len())
+                .filter(|i| demonstrations[*i].label == *label)
+                .collect();
+            shuffle(
+                &mut pool,
+                derived_seed(options.seed, "demonstrations", &[number as u64]),
+            );
+            pool
+        };
+        let mut seen = NearDuplicates::new(options.duplicate_similarity);
+        demonstrations.iter().for_each(|d| {
+            seen.find_or_add(&d.text);
+        });
+        Self {
+            model,
+            demonstrations,
+            labels,
+            options,
+            pools: labels.iter().enumerate().map(pool).collect(),
+            turns: vec![0; labels.len()],
+            seen,
+            accepted: vec![Vec::new(); labels.len()],
+            result: Augmented::default(),
+        }
+    }
+
+    pub(super) fn accepted_count(&self) -> u64 {
+        self.accepted.iter().map(Vec::len).sum::<usize>() as u64
+    }
+
+    /// The answers to ask for in a round: as many as could fill what is missing.
+    pub(super) fn orders(&mut self, round: usize) -> Result<Vec<Order>> {
+        let per_answer = match self.options.style {
+            PromptStyle::Completion => 1,
+            PromptStyle::Instruction => self.options.samples_per_answer,
+        };
+        let mut orders = Vec::new();
+        for label in 0..self.labels.len() {
+            let missing = self.options.per_label - self.accepted[label].len();
+            for number in 0..missing.div_ceil(per_answer) {
+                let FewShot { prompt, shown } = self.prompt(label, per_answer)?;
+                let own = |i: &usize| self.demonstrations[*i].label == self.labels[label];
+                if !shown.iter().any(own) {
+                    self.result.without_demonstration += 1;
+                }
+                let place = [label as u64, round as u64, number as u64];
+                let seed = derived_seed(self.options.seed, "augment", &place);
+                let base = Request {
+                    max_new_tokens: self.options.max_new_tokens,
+                    sampling: self.options.sampling,
+                    ..Request::default()
+                };
+                let request = prompts::request(self.options.style, prompt, &base, seed);
+                orders.push(Order {
+                    label,
+                    shown,
+                    request,
+                });
+            }
+        }
+        Ok(orders)
+    }
+
+    /// The next prompt for a label: its demonstrations take turns.
+    fn prompt(&mut self, label: usize, count: usize) -> Result<FewShot> {
+        let options = self.options;
+        let turn = self.turns[label];
+        self.turns[label] += 1;
+        let cycled = |pool: &[usize], start: usize, count: usize| -> Vec<usize> {
+            let count = count.min(pool.len());
+            pool.iter()
+                .copied()
+                .cycle()
+                .skip(start % pool.len().max(1))
+                .take(count)
+                .collect()
+        };
+        let mut chosen = cycled(&self.pools[label], turn * options.shots, options.shots);
+        let others = (1..self.labels.len()).map(|step| (label + turn + step) % self.labels.len());
+        let others = others
+            .filter(|other| *other != label)
+            .take(options.contrast_shots);
+        for other in others {
+            chosen.extend(cycled(&self.pools[other], turn, 1));
+        }
+        let room = self.model.context() - options.max_new_tokens;
+        let name = &self.labels[label];
+        few_shot(
+            self.model,
+            options.style,
+            self.demonstrations,
+            &chosen,
+            name,
+            count,
+            room,
+        )
+    }
+
+    /// Parses, filters and files one answer.
+    pub(super) fn take(&mut self, order: &Order, round: usize, answer: &str) {
+        self.result.answers += 1;
+        let label = &self.labels[order.label];
+        for part in prompts::parse_answer(self.options.style, label, answer) {
+            if let Err(reason) = self.accept(order, round, part) {
+                *self.result.rejected.entry(reason).or_default() += 1;
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        order: &Order,
+        round: usize,
+        part: Option<Sample>,
+    ) -> std::result::Result<(), Rejection> {
+        let sample = part.ok_or(Rejection::Unparsable)?;
+        if sample.label != self.labels[order.label] {
+            return Err(Rejection::WrongLabel);
+        }
+        if self.accepted[order.label].len() >= self.options.per_label {
+            return Err(Rejection::Surplus);
+        }
+        if self.options.quality.defect(&sample.text).is_some() {
+            return Err(Rejection::Defective);
+        }
+        if self.seen.find_or_add(&sample.text).is_some() {
+            return Err(Rejection::Duplicate);
+        }
+        self.accepted[order.label].push(AugmentedSample {
+            sample,
+            provenance: Provenance {
+                demonstrations: order.shown.clone(),
+                seed: order.request.seed,
+                round,
+                model: self.model.digest().to_owned(),
+            },
+        });
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Augmented {
+        for (label, accepted) in self.labels.iter().zip(self.accepted) {
+            let missing = self.options.per_label - accepted.len();
+            if missing > 0 {
+                self.result.missing.insert(label.clone(), missing);
+            }
+            self.result.samples.extend(accepted);
+        }
+        self.result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{demonstrations, labels, options};
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn demonstrations_take_turns() {
+        let options = options();
+        let (model, demonstrations, labels) = (testing::model(4), demonstrations(), labels());
+        let mut work = Work::new(&model, &demonstrations, &labels, &options);
+        let mut shown: Vec<usize> = (0..3)
+            .flat_map(|_| work.prompt(0, 1).unwrap().shown)
+            .collect();
+        shown.sort_unstable();
+        assert_eq!(shown, [0, 0, 2, 2, 4, 4]);
+    }
+
+    #[test]
+    fn a_claimed_label_must_be_the_one_asked_for() {
+        let options = AugmentOptions {
+            style: PromptStyle::Instruction,
+            ..options()
+        };
+        let (model, demonstrations, labels) = (testing::model(4), demonstrations(), labels());
+        let mut work = Work::new(&model, &demonstrations, &labels, &options);
+        let order = Order {
+            label: 0,
+            shown: vec![],
+            request: Request::default(),
+        };
+        work.take(
+            &order,
+            0,
+            "bank ||| a new card please\npets ||| a dog\nmoon ||| a moon\nnothing",
+        );
+        assert_eq!(work.accepted[0].len(), 1);
+        assert_eq!(work.result.rejected[&Rejection::WrongLabel], 2);
+        assert_eq!(work.result.rejected[&Rejection::Unparsable], 1);
+    }
+}

@@ -1,0 +1,196 @@
+//! Everything that can go wrong in this crate: place, problem, remedy.
+
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong with a model, a tokenizer, a prompt or a training run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file of a model folder is not there.
+    #[error("model folder `{folder}` has no `{file}`; a Hugging Face folder holds `config.json`, `tokenizer.json` and `model.safetensors`", folder = folder.display())]
+    MissingFile {
+        /// The model folder.
+        folder: PathBuf,
+        /// The file looked for.
+        file: String,
+    },
+    /// A file could not be read or written.
+    #[error("could not {action} `{path}`", path = path.display())]
+    Io {
+        /// `read`, `write`, ...
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is there but not what its name says.
+    #[error("`{path}` is damaged or not of the expected format: {problem}; fetch or export it again", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The model's family is not one of ours.
+    #[error("`{path}` describes a `{found}` model; supported are: {supported}", path = path.display())]
+    UnsupportedArchitecture {
+        /// The `config.json`.
+        path: PathBuf,
+        /// The architecture it names.
+        found: String,
+        /// What this crate can load.
+        supported: &'static str,
+    },
+    /// A tensor that the configuration asks for is absent.
+    #[error("tensor `{name}` is missing from the weights in `{path}`; they do not belong to its `config.json`", path = path.display())]
+    MissingTensor {
+        /// Name in the safetensors file.
+        name: String,
+        /// The folder or file.
+        path: PathBuf,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error(
+        "tensor `{name}` has shape {found:?}, but the configuration asks for {expected:?}; weights and `config.json` do not belong together"
+    )]
+    ShapeMismatch {
+        /// Name in the safetensors file.
+        name: String,
+        /// Shape the configuration implies.
+        expected: Vec<usize>,
+        /// Shape found.
+        found: Vec<usize>,
+    },
+    /// Tokenizer and model disagree about the vocabulary.
+    #[error(
+        "the tokenizer has {tokenizer} tokens, but the model embeds only {model}; use the `tokenizer.json` that came with the weights"
+    )]
+    VocabularyMismatch {
+        /// Tokens the tokenizer can emit.
+        tokenizer: usize,
+        /// Rows of the embedding.
+        model: usize,
+    },
+    /// An option has a value it cannot have.
+    #[error("option `{option}` is {value}; {remedy}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// Its value, printed.
+        value: String,
+        /// What it should be.
+        remedy: &'static str,
+    },
+    /// The tokenizer library refused.
+    #[error("the tokenizer failed to {action}: {problem}")]
+    Tokenizer {
+        /// `encode`, `train`, ...
+        action: &'static str,
+        /// The library's words.
+        problem: String,
+    },
+    /// The tensor library refused.
+    #[error("a tensor operation failed")]
+    Tensor(#[from] candle_core::Error),
+    /// A device could not be opened.
+    #[error(
+        "no usable CUDA device; build with the `cuda` feature on a machine with an NVIDIA GPU, or use the CPU"
+    )]
+    Device {
+        /// The cause.
+        #[source]
+        source: candle_core::Error,
+    },
+    /// Training text is absent or too short.
+    #[error(
+        "the corpus `{source_name}` holds {tokens} tokens, fewer than one training window of {window}; give it more text"
+    )]
+    CorpusTooSmall {
+        /// Name of the corpus.
+        source_name: String,
+        /// Tokens it has.
+        tokens: usize,
+        /// Tokens one window needs.
+        window: usize,
+    },
+    /// The loss or a gradient is no longer a number.
+    #[error("training diverged at step {step}: the {what} is not finite; lower the learning rates")]
+    Diverged {
+        /// Step at which it was seen.
+        step: u64,
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+    },
+    /// A prompt leaves no room for an answer, or is empty for a model that needs a first token.
+    #[error(
+        "the prompt of request {request} has {tokens} tokens, but the model takes between 1 and {tokens_max}; shorten it or use a model with a longer context"
+    )]
+    PromptTooLong {
+        /// Index of the request.
+        request: usize,
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Most tokens a prompt may have.
+        tokens_max: usize,
+    },
+    /// A prompt template and its values do not fit.
+    #[error("prompt template `{name}` cannot be filled: {problem}")]
+    Template {
+        /// The template.
+        name: &'static str,
+        /// What does not fit.
+        problem: String,
+    },
+    /// A sample carries a label that was not declared.
+    #[error(
+        "sample {sample} has the label `{label}`, which is not among the declared ones; declare it or drop the sample"
+    )]
+    UnknownLabel {
+        /// Index of the sample.
+        sample: usize,
+        /// Its label.
+        label: String,
+    },
+    /// Embeddings that should be rows of one matrix have different lengths.
+    #[error(
+        "embedding {index} has {found} numbers, but the first one has {expected}; embed all samples with the same model"
+    )]
+    RaggedEmbeddings {
+        /// Index of the odd one.
+        index: usize,
+        /// Length of the first.
+        expected: usize,
+        /// Its own length.
+        found: usize,
+    },
+    /// A step got nothing to work on.
+    #[error("{what} needs at least one {of}, but got none")]
+    Empty {
+        /// Which function.
+        what: &'static str,
+        /// What was missing.
+        of: &'static str,
+    },
+    /// The caller raised the cancel flag.
+    #[error("cancelled by the caller")]
+    Cancelled,
+}
+
+impl Error {
+    /// Wraps an I/O error with what was being done to which file.
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Keeps the samples worth showing to the augmenting model: readable, on topic, not repeated.
+//!
+//! ```text
+//! samples ─ quality ─ near-duplicates ─┬─ prompt mode: one question per cluster ─────┬─> kept
+//!                                      └─ likelihood mode: own label against rivals ─┘
+//! ```
+//! Start reading at [`judge`]. Prompt mode is for instructed models; likelihood mode needs no
+//! instruction following and serves small base models.
+
+mod likelihood;
+mod prompt;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+pub use likelihood::LikelihoodOptions;
+pub use prompt::PromptOptions;
+
+use crate::error::{Error, Result};
+use crate::model::LanguageModel;
+use crate::near_duplicates::NearDuplicates;
+use crate::progress::Progress;
+use crate::quality::{Defect, QualityOptions};
+use crate::sample::Sample;
+
+/// How the model is consulted.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JudgeMode {
+    /// One call per cluster, listing its samples and asking which to keep.
+    Prompt(PromptOptions),
+    /// Compares how likely each text is under its own label and under others.
+    Likelihood(LikelihoodOptions),
+    /// Not at all: quality and near-duplicates only.
+    Off,
+}
+
+impl Default for JudgeMode {
+    fn default() -> Self {
+        Self::Likelihood(LikelihoodOptions::default())
+    }
+}
+
+/// Options of the filter.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JudgeOptions {
+    /// How the model is consulted.
+    pub mode: JudgeMode,
+    /// What every text must satisfy first.
+    pub quality: QualityOptions,
+    /// Jaccard similarity of word pairs at which a text repeats an earlier one.
+    pub duplicate_similarity: f64,
+    /// Decides which samples become few-shot context.
+    pub seed: u64,
+}
+
+impl Default for JudgeOptions {
+    fn default() -> Self {
+        Self {
+            mode: JudgeMode::default(),
+            quality: QualityOptions::default(),
+            duplicate_similarity: 0.7,
+            seed: 0,
+        }
+    }
+}
+
+/// Why a sample was dropped.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropReason {
+    /// Fewer words than asked for.
+    TooShort,
+    /// It repeats itself.
+    Repetitive,
+    /// Mostly not letters.
+    NotText,
+    /// It repeats an earlier sample.
+    NearDuplicate,
+    /// Its text fits another label better.
+    OffLabel,
+    /// The model did not choose it.
+    Rejected,
+}
+
+impl From<Defect> for DropReason {
+    fn from(defect: Defect) -> Self {
+        match defect {
+            Defect::TooShort => Self::TooShort,
+            Defect::Repetitive => Self::Repetitive,
+            Defect::NotText => Self::NotText,
+        }
+    }
+}
+
+/// What the filter decided.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Judged {
+    /// Indices of the samples kept, ascending.
+    pub kept: Vec<usize>,
+    /// Indices of the others, ascending, and why.
+    pub dropped: Vec<(usize, DropReason)>,
+    /// Calls to the model.
+    pub calls: usize,
+    /// Calls whose answer could not be read; their samples were all kept.
+    pub unparsable: usize,
+    /// Samples too long to be shown to the model; kept.
+    pub too_long: usize,
+}
+
+impl Judged {
+    /// How many samples were dropped for each reason.
+    pub fn reasons(&self) -> BTreeMap<DropReason, usize> {
+        let mut counts = BTreeMap::new();
+        self.dropped
+            .iter()
+            .for_each(|(_, reason)| *counts.entry(*reason).or_default() += 1);
+        counts
+    }
+}
+
+/// Decides which samples to keep.
+///
+/// - `clusters`: indices into `samples`, as [`crate::cluster::cluster`] makes them; an index in
+///   no cluster is judged by quality and near-duplicates alone.
+/// - `labels`: the declared label set.
+///
+/// # Errors
+/// [`Error::UnknownLabel`] if a sample's label is not declared, [`Error::Option`],
+/// [`Error::Cancelled`]. An answer that cannot be read is counted, not an error.
+pub fn judge(
+    model: &LanguageModel,
+    samples: &[Sample],
+    clusters: &[Vec<usize>],
+    labels: &[String],
+    options: &JudgeOptions,
+    progress: &mut dyn FnMut(Progress),
+    cancel: &AtomicBool,
+) -> Result<Judged> {
+    if let Some(sample) = samples.iter().position(|s| !labels.contains(&s.label)) {
+        return Err(Error::UnknownLabel {
+            sample,
+            label: samples[sample].label.clone(),
+        });
+    }
+    if !(options.duplicate_similarity > 0.0 && options.duplicate_similarity <= 1.0) {
+        return Err(Error::Option {
+            option: "duplicate_similarity",
+            value: options.duplicate_similarity.to_string(),
+            remedy: "it must be above 0 and at most 1",
+        });
+    }
+    let mut verdict: Vec<Option<DropReason>> = vec![None; samples.len()];
+    let mut seen = NearDuplicates::new(options.duplicate_similarity);
+    for (sample, verdict) in samples.iter().zip(&mut verdict) {
+        *verdict = match options.quality.defect(&sample.text) {
+            Some(defect) => Some(defect.into()),
+            None => seen
+                .find_or_add(&sample.text)
+                .map(|_| DropReason::NearDuplicate),
+        };
+    }
+    let alive = |index: &usize| verdict.get(*index).is_some_and(Option::is_none);
+    let clusters: Vec<Vec<usize>> = clusters
+        .iter()
+        .map(|c| c.iter().copied().filter(alive).collect())
+        .collect();
+    let mut judged = Judged::default();
+    let call = Call {
+        model,
+        samples,
+        clusters: &clusters,
+        labels,
+        seed: options.seed,
+    };
+    let rejected = match &options.mode {
+        JudgeMode::Prompt(options) => {
+            prompt::reject(&call, options, &mut judged, progress, cancel)?
+        }
+        JudgeMode::Likelihood(options) => {
+            likelihood::reject(&call, options, &mut judged, progress, cancel)?
+        }
+        JudgeMode::Off => Vec::new(),
+    };
+    for (index, reason) in rejected {
+        verdict[index] = Some(reason);
+    }
+    for (index, verdict) in verdict.into_iter().enumerate() {
+        match verdict {
+            None => judged.kept.push(index),
+            Some(reason) => judged.dropped.push((index, reason)),
+        }
+    }
+    Ok(judged)
+}
+
+/// What both modes work on; clusters hold only samples that passed so far.
+struct Call<'a> {
+    model: &'a LanguageModel,
+    samples: &'a [Sample],
+    clusters: &'a [Vec<usize>],
+    labels: &'a [String],
+    seed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn samples() -> Vec<Sample> {
+        [
+            ("where is my bank card?", "bank"),
+            ("card", "bank"),
+            ("the cat sat on the mat", "pets"),
+            ("The cat sat on the mat!", "pets"),
+            ("the dog the dog the dog the dog", "pets"),
+            ("what is the rate of the bank?", "bank"),
+        ]
+        .map(|(text, label)| Sample::new(text, label))
+        .to_vec()
+    }
+
+    fn run(mode: JudgeMode) -> Judged {
+        let labels = ["bank".to_owned(), "pets".to_owned()];
+        let options = JudgeOptions {
+            mode,
+            ..JudgeOptions::default()
+        };
+        let clusters = [vec![0, 1, 5], vec![2, 3, 4]];
+        let cancel = AtomicBool::new(false);
+        let model = testing::model_of_context(2, 1024);
+        judge(
+            &model,
+            &samples(),
+            &clusters,
+            &labels,
+            &options,
+            &mut |_| (),
+            &cancel,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn without_a_model_defects_and_duplicates_are_dropped() {
+        let judged = run(JudgeMode::Off);
+        assert_eq!(judged.kept, [0, 2, 5]);
+        assert_eq!(
+            judged.dropped,
+            [
+                (1, DropReason::TooShort),
+                (3, DropReason::NearDuplicate),
+                (4, DropReason::Repetitive)
+            ]
+        );
+    }
+
+    #[test]
+    fn every_mode_accounts_for_every_sample_and_repeats_itself() {
+        for mode in [
+            JudgeMode::default(),
+            JudgeMode::Prompt(PromptOptions::default()),
+        ] {
+            let judged = run(mode);
+            let mut all = judged.kept.clone();
+            all.extend(judged.dropped.iter().map(|(index, _)| index));
+            all.sort_unstable();
+            assert_eq!(all, [0, 1, 2, 3, 4, 5]);
+            assert!(judged.calls > 0);
+            assert_eq!(judged, run(mode));
+        }
+    }
+
+    #[test]
+    fn clusters_too_long_for_the_model_are_asked_in_parts_or_kept() {
+        let samples = samples();
+        let clusters = [vec![0, 2, 5]];
+        let labels = ["bank".to_owned(), "pets".to_owned()];
+        let cancel = AtomicBool::new(false);
+        let mode = JudgeMode::Prompt(PromptOptions::default());
+        let options = JudgeOptions {
+            mode,
+            ..JudgeOptions::default()
+        };
+        let run = |context| {
+            let model = testing::model_of_context(2, context);
+            judge(
+                &model,
+                &samples,
+                &clusters,
+                &labels,
+                &options,
+                &mut |_| (),
+                &cancel,
+            )
+            .unwrap()
+        };
+        assert_eq!(run(64).too_long, 3);
+        let calls: Vec<usize> = (10..40).map(|tens| run(tens * 10).calls).collect();
+        assert!(
+            calls.contains(&1) && calls.iter().any(|calls| *calls > 1),
+            "{calls:?}"
+        );
+    }
+
+    #[test]
+    fn a_sample_with_an_undeclared_label_is_refused() {
+        let cancel = AtomicBool::new(false);
+        let labels = ["bank".to_owned()];
+        let options = JudgeOptions::default();
+        let model = testing::model(2);
+        let error = judge(
+            &model,
+            &samples(),
+            &[],
+            &labels,
+            &options,
+            &mut |_| (),
+            &cancel,
+        );
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("sample 2 has the label `pets`")
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! Language models on candle: load, generate, score, cluster, judge, augment, pretrain.
+//!
+//! ```text
+//! documents ─ pretrain ─> model folder ─ load ─> LanguageModel ─┬─ generate, score
+//!                                                               │
+//! released samples ─ cluster ─ judge ─ (adapt) ─ augment ───────┴─> new samples with provenance
+//! ```
+//! Start reading at [`load`] and [`augment`]. Everything here sees released or public text only;
+//! this crate knows nothing of privacy, workflows or the other crates.
+//!
+//! This crate never prints, never reads environment variables, and touches only the files whose
+//! paths it is given.
+#![forbid(unsafe_code)]
+
+pub mod adapt;
+pub mod augment;
+pub mod cluster;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod generate;
+pub mod judge;
+pub mod llama2c;
+pub mod load;
+pub mod model;
+pub mod near_duplicates;
+mod network;
+pub mod pretrain;
+pub mod progress;
+mod prompts;
+pub mod quality;
+pub mod sample;
+mod sampling;
+pub mod score;
+pub mod template;
+#[cfg(test)]
+mod testing;
+pub mod tokenizer;
+pub mod weights;
+
+pub use adapt::{AdaptOptions, adapt};
+pub use augment::{AugmentOptions, Augmented, AugmentedSample, Provenance, augment};
+pub use cluster::{ClusterOptions, cluster};
+pub use config::LlamaConfig;
+pub use device::Place;
+pub use error::{Error, Result};
+pub use generate::{Finish, GenerateOptions, Generation, Request, Sampling, generate};
+pub use judge::{JudgeMode, JudgeOptions, Judged, judge};
+pub use load::load;
+pub use model::LanguageModel;
+pub use progress::Progress;
+pub use prompts::PromptStyle;
+pub use quality::QualityOptions;
+pub use sample::Sample;
+pub use score::{Score, ScoreRequest, score};
+pub use tokenizer::TextTokenizer;
+pub use weights::LlamaWeights;

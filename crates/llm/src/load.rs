@@ -1,0 +1,352 @@
+//! Loads a Hugging Face folder: `config.json`, `tokenizer.json`, and `model.safetensors` or the
+//! shards that `model.safetensors.index.json` names. Every number format becomes f32.
+//!
+//! Deliberately absent: pickled weights (they can run code), downloads, memory maps (a file that
+//! changes under a map is undefined behaviour; reading costs one copy).
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use sha2::{Digest, Sha256};
+
+use crate::config::LlamaConfig;
+use crate::error::{Error, Result};
+use crate::model::{LanguageModel, hex};
+use crate::tokenizer::TextTokenizer;
+use crate::weights::LlamaWeights;
+
+/// What [`load`] understands, for messages.
+pub const SUPPORTED: &str = "`LlamaForCausalLM` (`model_type` `llama`) without biases, rotary \
+                             scaling or sliding windows";
+
+/// Loads a model folder onto a device.
+///
+/// # Errors
+/// [`Error::MissingFile`], [`Error::Io`], [`Error::Malformed`] (truncated or damaged files),
+/// [`Error::UnsupportedArchitecture`], [`Error::MissingTensor`], [`Error::ShapeMismatch`] (both
+/// shapes printed), [`Error::VocabularyMismatch`].
+pub fn load(folder: &Path, device: &Device) -> Result<LanguageModel> {
+    let mut hash = Sha256::new();
+    let config_bytes = read(folder, "config.json")?;
+    let config = parse_config(folder, &config_bytes)?;
+    config.validate()?;
+    let tokenizer_bytes = read(folder, "tokenizer.json")?;
+    let tokenizer =
+        TextTokenizer::from_bytes(&tokenizer_bytes).map_err(|problem| Error::Malformed {
+            path: folder.join("tokenizer.json"),
+            problem,
+        })?;
+    hash.update(&config_bytes);
+    hash.update(&tokenizer_bytes);
+    let mut tensors = HashMap::new();
+    for file in weight_files(folder)? {
+        let bytes = read(folder, &file)?;
+        hash.update(&bytes);
+        collect(&folder.join(&file), &bytes, &config, &mut tensors)?;
+    }
+    let weights = LlamaWeights::build(&config, |name, expected| {
+        let tensor = tensors.remove(name).ok_or_else(|| Error::MissingTensor {
+            name: name.to_owned(),
+            path: folder.to_owned(),
+        })?;
+        if tensor.dims() != expected {
+            return Err(Error::ShapeMismatch {
+                name: name.to_owned(),
+                expected: expected.to_vec(),
+                found: tensor.dims().to_vec(),
+            });
+        }
+        Ok(tensor.to_device(device)?)
+    })?;
+    LanguageModel::new(config, weights, tokenizer, hex(&hash.finalize()))
+}
+
+fn read(folder: &Path, file: &str) -> Result<Vec<u8>> {
+    let path = folder.join(file);
+    if !path.exists() {
+        return Err(Error::MissingFile {
+            folder: folder.to_owned(),
+            file: file.to_owned(),
+        });
+    }
+    std::fs::read(&path).map_err(Error::io("read", path))
+}
+
+/// Parses `config.json` and refuses what the forward pass would silently get wrong.
+fn parse_config(folder: &Path, bytes: &[u8]) -> Result<LlamaConfig> {
+    let path = folder.join("config.json");
+    let malformed = |e: serde_json::Error| Error::Malformed {
+        path: path.clone(),
+        problem: e.to_string(),
+    };
+    let json: serde_json::Value = serde_json::from_slice(bytes).map_err(malformed)?;
+    let refuse = |found: String| {
+        Err(Error::UnsupportedArchitecture {
+            path: path.clone(),
+            found,
+            supported: SUPPORTED,
+        })
+    };
+    let architecture = json["architectures"][0]
+        .as_str()
+        .or(json["model_type"].as_str());
+    match architecture {
+        Some("LlamaForCausalLM" | "llama") => {}
+        Some(other) => return refuse(other.to_owned()),
+        None => return refuse("nameless".to_owned()),
+    }
+    for key in ["attention_bias", "mlp_bias"] {
+        if json[key] == true {
+            return refuse(format!("Llama with `{key}`"));
+        }
+    }
+    let rope = &json["rope_parameters"];
+    let scaled = |kind: &serde_json::Value| !kind.is_null() && kind != "default";
+    if !json["rope_scaling"].is_null() || scaled(&rope["rope_type"]) {
+        return refuse("Llama with rotary scaling".to_owned());
+    }
+    let theta = rope["rope_theta"].as_f64();
+    let mut config: LlamaConfig = serde_json::from_value(json).map_err(malformed)?;
+    if let Some(theta) = theta {
+        config.rope_theta = theta;
+    }
+    Ok(config)
+}
+
+/// The weight files of a folder, in name order.
+fn weight_files(folder: &Path) -> Result<Vec<String>> {
+    const SINGLE: &str = "model.safetensors";
+    const INDEX: &str = "model.safetensors.index.json";
+    if folder.join(SINGLE).exists() || !folder.join(INDEX).exists() {
+        return Ok(vec![SINGLE.to_owned()]);
+    }
+    let malformed = |problem: String| Error::Malformed {
+        path: folder.join(INDEX),
+        problem,
+    };
+    let index: serde_json::Value =
+        serde_json::from_slice(&read(folder, INDEX)?).map_err(|e| malformed(e.to_string()))?;
+    let map = index["weight_map"]
+        .as_object()
+        .ok_or_else(|| malformed("it has no `weight_map`".to_owned()))?;
+    let mut files = BTreeSet::new();
+    for file in map.values() {
+        match file.as_str() {
+            // A shard is a plain name beside the index, never a path to elsewhere.
+            Some(file) if !file.contains(['/', '\\']) => files.insert(file.to_owned()),
+            _ => {
+                return Err(malformed(format!(
+                    "`{file}` is not the name of a file beside it"
+                )));
+            }
+        };
+    }
+    Ok(files.into_iter().collect())
+}
+
+/// Adds the tensors of one file that the configuration asks for, as f32 on the CPU.
+fn collect(
+    path: &Path,
+    bytes: &[u8],
+    config: &LlamaConfig,
+    tensors: &mut HashMap<String, Tensor>,
+) -> Result<()> {
+    let malformed = |problem: String| Error::Malformed {
+        path: path.to_owned(),
+        problem,
+    };
+    let file = SafeTensors::deserialize(bytes).map_err(|e| malformed(e.to_string()))?;
+    for (name, _) in config.tensor_shapes() {
+        let Ok(view) = file.tensor(&name) else {
+            continue;
+        };
+        let values = floats(&view)
+            .ok_or_else(|| malformed(format!("tensor `{name}` is {:?}", view.dtype())))?;
+        let tensor = Tensor::from_vec(values, view.shape(), &Device::Cpu)?;
+        debug_assert_eq!(tensor.dtype(), DType::F32);
+        tensors.insert(name, tensor);
+    }
+    Ok(())
+}
+
+/// The numbers of a tensor as f32; `None` for integer formats.
+fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let data = view.data();
+    Some(match view.dtype() {
+        Dtype::F32 => data
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect(),
+        Dtype::F64 => data
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f64::from_le_bytes(*b) as f32)
+            .collect(),
+        Dtype::BF16 => data
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| half::bf16::from_le_bytes(*b).to_f32())
+            .collect(),
+        Dtype::F16 => data
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| half::f16::from_le_bytes(*b).to_f32())
+            .collect(),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pretrain::{export, init};
+    use crate::testing;
+
+    fn exported() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let config = init::test_config();
+        let weights = init::random_weights(&config, 0.2, 5).unwrap();
+        export(folder.path(), &config, &testing::tokenizer(), &weights).unwrap();
+        folder
+    }
+
+    fn refusal(folder: &Path) -> String {
+        load(folder, &Device::Cpu)
+            .expect_err("the folder should be refused")
+            .to_string()
+    }
+
+    fn edit_config(folder: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
+        let path = folder.join("config.json");
+        let mut json = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        edit(&mut json);
+        std::fs::write(path, json.to_string()).unwrap();
+    }
+
+    #[test]
+    fn what_was_exported_is_loaded_again_to_bf16_precision() {
+        let folder = exported();
+        let model = load(folder.path(), &Device::Cpu).unwrap();
+        let weights = init::random_weights(&init::test_config(), 0.2, 5).unwrap();
+        for (loaded, written) in model.weights().list().into_iter().zip(weights.list()) {
+            let loaded = loaded.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let written = written.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for (a, b) in loaded.iter().zip(written) {
+                assert!((a - b).abs() <= b.abs() / 256.0);
+            }
+        }
+        assert_eq!(model.digest().len(), 64);
+    }
+
+    #[test]
+    fn shards_are_loaded_like_one_file() {
+        let folder = exported();
+        let whole = load(folder.path(), &Device::Cpu).unwrap();
+        let path = folder.path().join("model.safetensors");
+        let bytes = std::fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut map = serde_json::Map::new();
+        for part in 0..2 {
+            let name = format!("model-{part}.safetensors");
+            let views: Vec<_> = file
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| i % 2 == part)
+                .map(|(_, t)| t)
+                .collect();
+            map.extend(
+                views
+                    .iter()
+                    .map(|(tensor, _)| ((*tensor).to_owned(), name.clone().into())),
+            );
+            let shard = safetensors::serialize(views, None).unwrap();
+            std::fs::write(folder.path().join(&name), shard).unwrap();
+        }
+        let index = serde_json::json!({ "weight_map": map });
+        std::fs::write(
+            folder.path().join("model.safetensors.index.json"),
+            index.to_string(),
+        )
+        .unwrap();
+        std::fs::remove_file(path).unwrap();
+        let sharded = load(folder.path(), &Device::Cpu).unwrap();
+        for (a, b) in whole
+            .weights()
+            .list()
+            .into_iter()
+            .zip(sharded.weights().list())
+        {
+            assert_eq!(
+                a.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+                b.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+            let folder = exported();
+            std::fs::remove_file(folder.path().join(file)).unwrap();
+            assert!(refusal(folder.path()).contains(&format!("has no `{file}`")));
+        }
+    }
+
+    #[test]
+    fn truncated_weights_are_refused() {
+        let folder = exported();
+        let path = folder.path().join("model.safetensors");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        assert!(refusal(folder.path()).contains("is damaged"));
+    }
+
+    #[test]
+    fn a_wrong_shape_is_printed_beside_the_right_one() {
+        let folder = exported();
+        edit_config(folder.path(), |json| json["intermediate_size"] = 40.into());
+        let message = refusal(folder.path());
+        assert!(
+            message.contains("[48, 32]") && message.contains("[40, 32]"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_tokenizer_larger_than_the_embedding_is_refused() {
+        let folder = exported();
+        edit_config(folder.path(), |json| json["vocab_size"] = 200.into());
+        let message = refusal(folder.path());
+        assert!(
+            message.contains("300") && message.contains("200"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn another_architecture_is_refused_by_name() {
+        let folder = exported();
+        edit_config(folder.path(), |json| {
+            json["architectures"][0] = "GPT2LMHeadModel".into()
+        });
+        let message = refusal(folder.path());
+        assert!(message.contains("`GPT2LMHeadModel`") && message.contains("LlamaForCausalLM"));
+    }
+
+    #[test]
+    fn rotary_scaling_is_refused_rather_than_ignored() {
+        let folder = exported();
+        edit_config(folder.path(), |json| {
+            json["rope_scaling"] = serde_json::json!({"rope_type": "llama3", "factor": 8.0});
+        });
+        assert!(refusal(folder.path()).contains("rotary scaling"));
+    }
+}

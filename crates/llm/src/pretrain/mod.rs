@@ -1,0 +1,400 @@
+//! Pretraining: a small Llama-style decoder from plain text.
+//!
+//! ```text
+//! documents ─ tokenizer ─> corpus ─ dealer ─> step (loss, gradients) ─> optimizer ─> weights
+//!                                              └ schedule, budget       checkpoints ┘
+//! ```
+//! Start reading at [`pretrain`]. The time is passed in as a clock, so a run bounded by tokens
+//! is a function of its inputs.
+//!
+//! Deliberately absent: reading corpora from files (the caller hands over documents), more than
+//! one device, downstream fine-tuning.
+
+mod attention;
+mod cells;
+mod checkpoint;
+mod corpus;
+mod evaluate;
+pub(crate) mod init;
+pub(crate) mod kernels;
+mod optimizer;
+mod reference;
+mod schedule;
+mod step;
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+pub use checkpoint::{Counters, TRAINING_FILE, export};
+pub(crate) use corpus::shuffle;
+pub use corpus::{Document, Source};
+pub use evaluate::{Evaluation, bits_per_byte};
+pub use optimizer::OptimizerOptions;
+pub use schedule::{Budget, Schedule};
+
+use self::corpus::Dealer;
+pub(crate) use self::optimizer::Optimizer;
+use self::reference::ReferenceStep;
+use self::step::FusedStep;
+use crate::config::LlamaConfig;
+use crate::error::{Error, Result};
+use crate::progress::{Progress, stop_if_cancelled};
+use crate::tokenizer::TextTokenizer;
+use crate::weights::LlamaWeights;
+
+/// Options of a run.
+#[derive(Debug, Clone)]
+pub struct PretrainOptions {
+    /// Sizes of the model; its context is the training window.
+    pub model: LlamaConfig,
+    /// Windows per step.
+    pub batch_windows: usize,
+    /// When to end.
+    pub budget: Budget,
+    /// Learning rate over the run.
+    pub schedule: Schedule,
+    /// Learning rates and clipping.
+    pub optimizer: OptimizerOptions,
+    /// Decides first weights and order of the text.
+    pub seed: u64,
+    /// Seconds between checkpoints.
+    pub checkpoint_seconds: f64,
+    /// Steps between progress reports.
+    pub report_steps: u64,
+    /// Where the steps run; the fused kernels serve the CPU, candle's autograd the rest.
+    pub device: candle_core::Device,
+}
+
+/// Trains until the budget is used, from the last checkpoint in `folder` if there is one.
+///
+/// Writes the folder described in `checkpoint.rs`, last when the budget is used or the caller
+/// cancels. `clock` returns seconds from any fixed moment.
+///
+/// # Errors
+/// [`Error::Option`], [`Error::VocabularyMismatch`], [`Error::CorpusTooSmall`], [`Error::Io`],
+/// [`Error::Diverged`], and [`Error::Cancelled`] after the checkpoint is written.
+pub fn pretrain(
+    options: &PretrainOptions,
+    tokenizer: &TextTokenizer,
+    sources: &[Source],
+    folder: &Path,
+    clock: &dyn Fn() -> f64,
+    progress: &mut dyn FnMut(Progress),
+    cancel: &AtomicBool,
+) -> Result<(LlamaWeights, Counters)> {
+    check(options, tokenizer)?;
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let config = &options.model;
+    let window = config.max_position_embeddings;
+    let stepper = Stepper::new(config, window, &options.device)?;
+    let mut optimizer = Optimizer::new(config, options.optimizer);
+    let mut dealer = Dealer::new(sources, window, options.seed)?;
+    let (mut weights, mut counters) = match checkpoint::resume(folder, config, &mut optimizer)? {
+        Some(resumed) => resumed,
+        None => (
+            init::fresh_weights(config, options.seed)?,
+            Counters::default(),
+        ),
+    };
+    dealer.skip(counters.windows);
+    let started = clock() - counters.seconds;
+    let mut saved_at = counters.seconds;
+    let save = |weights: &LlamaWeights, optimizer: &Optimizer, counters: &Counters| {
+        export(folder, config, tokenizer, weights)?;
+        checkpoint::save(folder, config, weights, optimizer, counters)
+    };
+    let mut pace = Pace {
+        tokens: counters.tokens,
+        seconds: counters.seconds,
+    };
+    loop {
+        let used = options.budget.used(counters.tokens, counters.seconds);
+        if used >= 1.0 {
+            break;
+        }
+        if let Err(cancelled) = stop_if_cancelled(cancel) {
+            save(&weights, &optimizer, &counters)?;
+            return Err(cancelled);
+        }
+        let (inputs, targets) = dealer.batch(options.batch_windows);
+        let result = stepper.run(&weights, &inputs, &targets)?;
+        let rate = options.schedule.rate(counters.steps, used);
+        let (updated, norm) = optimizer.update(&weights, &result.gradients, rate)?;
+        for (what, value) in [("loss", result.loss), ("gradient norm", norm)] {
+            if !value.is_finite() {
+                return Err(Error::Diverged {
+                    step: counters.steps,
+                    what,
+                });
+            }
+        }
+        weights = updated;
+        counters.loss = match counters.steps {
+            0 => result.loss,
+            _ => 0.98 * counters.loss + 0.02 * result.loss,
+        };
+        counters.steps += 1;
+        counters.windows += options.batch_windows as u64;
+        counters.tokens += targets.len() as u64;
+        counters.seconds = clock() - started;
+        if counters.steps.is_multiple_of(options.report_steps.max(1)) {
+            progress(pace.report(options, &counters, norm, rate));
+        }
+        if counters.seconds - saved_at >= options.checkpoint_seconds {
+            save(&weights, &optimizer, &counters)?;
+            saved_at = counters.seconds;
+        }
+    }
+    save(&weights, &optimizer, &counters)?;
+    Ok((weights, counters))
+}
+
+fn check(options: &PretrainOptions, tokenizer: &TextTokenizer) -> Result<()> {
+    options.model.validate()?;
+    if options.batch_windows == 0 {
+        return Err(Error::Option {
+            option: "batch_windows",
+            value: "0".to_owned(),
+            remedy: "it must be at least 1",
+        });
+    }
+    if options.budget.tokens_max.is_none() && options.budget.seconds_max.is_none() {
+        return Err(Error::Option {
+            option: "budget",
+            value: "empty".to_owned(),
+            remedy: "set `tokens_max` or `seconds_max`, or the run would never end",
+        });
+    }
+    if tokenizer.vocab_size() > options.model.vocab_size {
+        return Err(Error::VocabularyMismatch {
+            tokenizer: tokenizer.vocab_size(),
+            model: options.model.vocab_size,
+        });
+    }
+    Ok(())
+}
+
+/// The fused step on CPU, candle's autograd elsewhere.
+pub(crate) enum Stepper {
+    Fused(FusedStep),
+    Reference(Box<ReferenceStep>, candle_core::Device),
+}
+
+impl Stepper {
+    pub(crate) fn new(
+        config: &LlamaConfig,
+        window: usize,
+        device: &candle_core::Device,
+    ) -> Result<Self> {
+        if device.is_cpu() {
+            return Ok(Self::Fused(FusedStep::new(config, window)));
+        }
+        let reference = ReferenceStep::new(config, window, device)?;
+        Ok(Self::Reference(Box::new(reference), device.clone()))
+    }
+
+    /// Weights and gradients live on the CPU; a device step carries both across.
+    pub(crate) fn run(
+        &self,
+        weights: &LlamaWeights,
+        inputs: &[u32],
+        targets: &[u32],
+    ) -> candle_core::Result<step::LossAndGradients> {
+        match self {
+            Self::Fused(fused) => fused.run(weights, inputs, targets),
+            Self::Reference(reference, device) => {
+                let there = carry(weights, device)?;
+                let mut result = reference.run(&there, inputs, targets)?;
+                result.gradients = carry(&result.gradients, &candle_core::Device::Cpu)?;
+                Ok(result)
+            }
+        }
+    }
+}
+
+/// Copies all tensors to a device.
+pub(crate) fn carry(
+    weights: &LlamaWeights,
+    device: &candle_core::Device,
+) -> candle_core::Result<LlamaWeights> {
+    let tensors = weights
+        .list()
+        .into_iter()
+        .map(|t| t.to_device(device)?.contiguous());
+    Ok(LlamaWeights::from_list(
+        weights.layers.len(),
+        tensors.collect::<Result<_, _>>()?,
+    ))
+}
+
+/// Speed since the last report.
+struct Pace {
+    tokens: u64,
+    seconds: f64,
+}
+
+impl Pace {
+    fn report(
+        &mut self,
+        options: &PretrainOptions,
+        counters: &Counters,
+        norm: f64,
+        rate: f64,
+    ) -> Progress {
+        let speed =
+            (counters.tokens - self.tokens) as f64 / (counters.seconds - self.seconds).max(1e-9);
+        *self = Self {
+            tokens: counters.tokens,
+            seconds: counters.seconds,
+        };
+        let used = options.budget.used(counters.tokens, counters.seconds);
+        let left = counters.seconds / used.max(1e-9) - counters.seconds;
+        Progress {
+            stage: "pretrain",
+            done: (used * 1000.0) as u64,
+            total: Some(1000),
+            note: format!(
+                "step {} tokens {:.2}M loss {:.3} gradient {norm:.2} rate {rate:.3} \
+                 {speed:.0} tokens/s, {:.0} s left",
+                counters.steps,
+                counters.tokens as f64 / 1e6,
+                counters.loss,
+                left
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::testing;
+
+    const TEXT: &str = "the cat sat on the mat and the dog sat on the log; where is my bank card? ";
+
+    fn options(tokens_max: u64) -> PretrainOptions {
+        let model = LlamaConfig {
+            max_position_embeddings: 16,
+            ..init::test_config()
+        };
+        PretrainOptions {
+            model,
+            batch_windows: 4,
+            budget: Budget {
+                tokens_max: Some(tokens_max),
+                seconds_max: None,
+            },
+            schedule: Schedule {
+                warmup_steps: 4,
+                decay_from: 0.5,
+            },
+            optimizer: OptimizerOptions::default(),
+            seed: 3,
+            checkpoint_seconds: 1e9,
+            report_steps: 5,
+            device: candle_core::Device::Cpu,
+        }
+    }
+
+    fn sources() -> Vec<Source> {
+        let documents = (0..20).map(|i| Document {
+            title: (i % 2 == 0).then(|| "the cat".to_owned()),
+            text: TEXT.repeat(1 + i % 3),
+        });
+        let tokenizer = testing::tokenizer();
+        vec![Source::pack("text", 1.0, documents.collect(), &tokenizer, 1, |_| ()).unwrap()]
+    }
+
+    fn run(options: &PretrainOptions, folder: &Path) -> Result<(LlamaWeights, Counters)> {
+        let (tokenizer, cancel) = (testing::tokenizer(), AtomicBool::new(false));
+        pretrain(
+            options,
+            &tokenizer,
+            &sources(),
+            folder,
+            &|| 0.0,
+            &mut |_| (),
+            &cancel,
+        )
+    }
+
+    fn values(weights: &LlamaWeights) -> Vec<f32> {
+        let flat = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1().unwrap();
+        weights.list().into_iter().flat_map(flat).collect()
+    }
+
+    #[test]
+    fn a_short_run_learns_and_its_folder_loads() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(64 * 60);
+        let (weights, counters) = run(&options, folder.path()).unwrap();
+        assert_eq!((counters.steps, counters.tokens), (60, 64 * 60));
+        let (tokenizer, cancel) = (testing::tokenizer(), AtomicBool::new(false));
+        let bits = |weights: &LlamaWeights| {
+            let documents = [TEXT.repeat(2)];
+            let model = &options.model;
+            bits_per_byte(model, weights, &tokenizer, &documents, &mut |_| (), &cancel).unwrap()
+        };
+        let fresh = init::fresh_weights(&options.model, 3).unwrap();
+        let (before, after) = (bits(&fresh), bits(&weights));
+        assert!(
+            after.bits_per_byte < 0.5 * before.bits_per_byte,
+            "{before:?} {after:?}"
+        );
+        let loaded = crate::load(folder.path(), &candle_core::Device::Cpu).unwrap();
+        assert!((bits(loaded.weights()).loss - after.loss).abs() < 0.05);
+    }
+
+    #[test]
+    fn a_run_that_was_cut_off_ends_with_the_same_weights() {
+        let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let options = options(64 * 12);
+        let (expected, _) = run(&options, whole.path()).unwrap();
+        let (tokenizer, cancel) = (testing::tokenizer(), AtomicBool::new(false));
+        let mut stop = |p: Progress| cancel.store(p.note.starts_with("step 5 "), Ordering::Relaxed);
+        let cut = pretrain(
+            &options,
+            &tokenizer,
+            &sources(),
+            parts.path(),
+            &|| 0.0,
+            &mut stop,
+            &cancel,
+        );
+        assert!(matches!(cut, Err(Error::Cancelled)));
+        let (resumed, counters) = run(&options, parts.path()).unwrap();
+        assert_eq!(counters.steps, 12);
+        assert_eq!(values(&resumed), values(&expected));
+    }
+
+    #[test]
+    fn a_run_without_an_end_and_a_vocabulary_too_small_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut endless = options(1);
+        endless.budget = Budget {
+            tokens_max: None,
+            seconds_max: None,
+        };
+        let message = run(&endless, folder.path()).unwrap_err().to_string();
+        assert!(message.contains("would never end"), "{message}");
+        let mut small = options(1);
+        small.model.vocab_size = 10;
+        assert!(matches!(
+            run(&small, folder.path()),
+            Err(Error::VocabularyMismatch { .. })
+        ));
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        run(&options(64), folder.path()).unwrap();
+        let path = folder.path().join(TRAINING_FILE);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
+        let message = run(&options(128), folder.path()).unwrap_err().to_string();
+        assert!(message.contains("training.safetensors"), "{message}");
+    }
+}

@@ -1,0 +1,227 @@
+//! Few-shot prompts: demonstrations up to a number of tokens, never half of one.
+
+use crate::error::Result;
+use crate::generate::Request;
+use crate::model::LanguageModel;
+use crate::sample::{Sample, one_line};
+use crate::template::{
+    COMPLETION_DEMONSTRATION, COMPLETION_PROMPT, INSTRUCTION_DEMONSTRATION, INSTRUCTION_PROMPT,
+    Template,
+};
+
+/// How a model is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromptStyle {
+    /// The prompt is a text to go on with: for base models. One answer, one sample.
+    Completion,
+    /// The prompt says what to do: for instructed models. One answer, several samples.
+    Instruction,
+}
+
+impl PromptStyle {
+    fn demonstration(self) -> Template {
+        match self {
+            Self::Completion => COMPLETION_DEMONSTRATION,
+            Self::Instruction => INSTRUCTION_DEMONSTRATION,
+        }
+    }
+
+    /// Strings that end an answer.
+    pub(crate) fn stop(self) -> Vec<String> {
+        match self {
+            Self::Completion => vec!["\n".to_owned()],
+            Self::Instruction => vec!["\n\n".to_owned()],
+        }
+    }
+
+    /// One demonstration as text.
+    pub(crate) fn demonstrate(self, sample: &Sample) -> Result<String> {
+        let values = [
+            ("label", sample.label.as_str()),
+            ("text", &one_line(&sample.text)),
+        ];
+        let mut shown = self.demonstration().render(&values)?;
+        if !shown.ends_with('\n') {
+            shown.push('\n');
+        }
+        Ok(shown)
+    }
+
+    /// The whole prompt; `count` is how many samples an instructed model is asked for.
+    pub(crate) fn prompt(self, demonstrations: &str, label: &str, count: usize) -> Result<String> {
+        match self {
+            Self::Completion => {
+                COMPLETION_PROMPT.render(&[("demonstrations", demonstrations), ("label", label)])
+            }
+            Self::Instruction => INSTRUCTION_PROMPT.render(&[
+                ("demonstrations", demonstrations),
+                ("label", label),
+                ("count", &count.to_string()),
+            ]),
+        }
+    }
+}
+
+/// A prompt and the demonstrations that found room in it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FewShot {
+    pub(crate) prompt: String,
+    /// Indices of the demonstrations shown, in their order in the prompt.
+    pub(crate) shown: Vec<usize>,
+}
+
+/// Builds a prompt from demonstrations in order of importance.
+///
+/// The most important one stands last, nearest to the answer. A demonstration that does not fit
+/// into `tokens_max` is left out whole, and less important ones may still fit.
+pub(crate) fn few_shot(
+    model: &LanguageModel,
+    style: PromptStyle,
+    samples: &[Sample],
+    by_importance: &[usize],
+    label: &str,
+    count: usize,
+    tokens_max: usize,
+) -> Result<FewShot> {
+    let bare = style.prompt("", label, count)?;
+    let mut tokens = model.encode_prompt(&bare)?.len();
+    let mut shown = Vec::new();
+    let mut parts = Vec::new();
+    for index in by_importance {
+        let part = style.demonstrate(&samples[*index])?;
+        // Parts end in a line break, at which the tokenizers in use cut, so lengths add up; one
+        // token each is kept in reserve for those that do not.
+        let length = model.tokenizer.encode(&part)?.len() + 1;
+        if tokens + length <= tokens_max {
+            tokens += length;
+            shown.push(*index);
+            parts.push(part);
+        }
+    }
+    shown.reverse();
+    parts.reverse();
+    Ok(FewShot {
+        prompt: style.prompt(&parts.concat(), label, count)?,
+        shown,
+    })
+}
+
+/// The texts in an answer, with the label each claims; `None` where a line is not as asked for.
+///
+/// - `request`: what was asked, for completions, whose label is that of the prompt.
+pub(crate) fn parse_answer(style: PromptStyle, label: &str, answer: &str) -> Vec<Option<Sample>> {
+    match style {
+        PromptStyle::Completion => {
+            let text = one_line(answer);
+            vec![(!text.is_empty()).then(|| Sample::new(text, label))]
+        }
+        PromptStyle::Instruction => {
+            let lines = answer.lines().filter(|line| !line.trim().is_empty());
+            lines
+                .map(|line| {
+                    let (claimed, text) = line.split_once("|||")?;
+                    let text = one_line(text);
+                    (!text.is_empty() && !text.contains("|||"))
+                        .then(|| Sample::new(text, claimed.trim()))
+                })
+                .collect()
+        }
+    }
+}
+
+/// A request for one prompt.
+pub(crate) fn request(style: PromptStyle, prompt: String, base: &Request, seed: u64) -> Request {
+    Request {
+        prompt,
+        stop: style.stop(),
+        seed,
+        ..base.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn samples() -> Vec<Sample> {
+        [
+            "the cat sat",
+            "where is my bank card?",
+            "the dog",
+            "what is the rate of the bank?",
+        ]
+        .iter()
+        .enumerate()
+        .map(|(i, text)| Sample::new(*text, ["pets", "bank"][i % 2]))
+        .collect()
+    }
+
+    #[test]
+    fn demonstrations_are_whole_or_absent_whatever_the_room() {
+        let model = testing::model(1);
+        let samples = samples();
+        for style in [PromptStyle::Completion, PromptStyle::Instruction] {
+            for tokens_max in 0..400 {
+                let few = few_shot(
+                    &model,
+                    style,
+                    &samples,
+                    &[1, 3, 0, 2],
+                    "bank",
+                    2,
+                    tokens_max,
+                )
+                .unwrap();
+                let whole: Vec<String> = few
+                    .shown
+                    .iter()
+                    .map(|i| style.demonstrate(&samples[*i]).unwrap())
+                    .collect();
+                let expected = style.prompt(&whole.concat(), "bank", 2).unwrap();
+                assert_eq!(few.prompt, expected);
+                let tokens = model.encode_prompt(&few.prompt).unwrap().len();
+                assert!(
+                    few.shown.is_empty() || tokens <= tokens_max,
+                    "{tokens} > {tokens_max}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_important_demonstration_stands_last() {
+        let model = testing::model(1);
+        let few = few_shot(
+            &model,
+            PromptStyle::Completion,
+            &samples(),
+            &[1, 0],
+            "bank",
+            1,
+            900,
+        )
+        .unwrap();
+        assert_eq!(few.shown, [0, 1]);
+        assert_eq!(
+            few.prompt,
+            "Topic: pets\nMessage: the cat sat\nTopic: bank\nMessage: where is my bank card?\n\
+             Topic: bank\nMessage:"
+        );
+    }
+
+    #[test]
+    fn answers_are_parsed_strictly() {
+        let parse = |answer| parse_answer(PromptStyle::Instruction, "bank", answer);
+        assert_eq!(
+            parse("bank ||| a  new text\n\nno bars"),
+            [Some(Sample::new("a new text", "bank")), None]
+        );
+        assert_eq!(parse("bank ||| "), [None]);
+        assert_eq!(parse("a ||| b ||| c"), [None]);
+        let complete = |answer| parse_answer(PromptStyle::Completion, "bank", answer);
+        assert_eq!(complete(" a text "), [Some(Sample::new("a text", "bank"))]);
+        assert_eq!(complete("  "), [None]);
+    }
+}

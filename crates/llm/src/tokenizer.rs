@@ -1,0 +1,287 @@
+//! Text to token ids and back: a thin, typed cover over the `tokenizers` library.
+//!
+//! [`TextTokenizer::train`] makes the byte-level BPE tokenizer of `plugins/tiny-lm`. Its encoder
+//! is simple enough to write again in fifty lines, from `vocab` and `merges` alone:
+//!
+//! 1. normalise to NFC;
+//! 2. cut the text, left to right, with [`SPLIT`] (leftmost match, alternatives in order);
+//! 3. in each piece, map every UTF-8 byte to its GPT-2 character;
+//! 4. merge the adjacent pair of lowest rank in `merges` (leftmost first) until none is left;
+//! 5. look every symbol up in `vocab`.
+//!
+//! Every byte is in the vocabulary, so nothing is ever unknown.
+
+use std::path::Path;
+
+use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
+
+use crate::error::{Error, Result};
+
+/// Separates documents in training text and ends a generated text; token 0.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+/// Fills up batches; token 1.
+pub const PAD: &str = "<|pad|>";
+/// How a text is cut before merging; `\s` is Unicode `White_Space`. Every character matches one
+/// of the four alternatives, so the pieces joined are the text.
+pub const SPLIT: &str = r" ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s+";
+
+/// A tokenizer with its special tokens looked up.
+#[derive(Debug, Clone)]
+pub struct TextTokenizer {
+    inner: Tokenizer,
+}
+
+impl TextTokenizer {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Malformed`], naming the file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        Self::from_bytes(&bytes).map_err(|problem| Error::Malformed {
+            path: path.to_owned(),
+            problem,
+        })
+    }
+
+    /// Parses the bytes of a `tokenizer.json`; the error is the library's own words.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let mut inner = Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())?;
+        // Files may carry padding or truncation, which would silently change lengths.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| e.to_string())?;
+        Ok(Self { inner })
+    }
+
+    /// Wraps a tokenizer built elsewhere.
+    pub fn from_inner(inner: Tokenizer) -> Self {
+        Self { inner }
+    }
+
+    /// Trains the byte-level BPE tokenizer described at the top of this file.
+    ///
+    /// - `texts`: the training sample; 10 MB is plenty for a vocabulary of a few thousand.
+    /// - `vocab_size`: tokens in all, with 2 special ones and 256 bytes.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if `vocab_size` is too small, [`Error::Tokenizer`] from the library.
+    pub fn train<S: AsRef<str> + Send>(
+        texts: impl Iterator<Item = S> + Send,
+        vocab_size: usize,
+    ) -> Result<Self> {
+        if vocab_size < 258 {
+            return Err(Error::Option {
+                option: "vocab_size",
+                value: vocab_size.to_string(),
+                remedy: "256 bytes and 2 special tokens need at least 258",
+            });
+        }
+        let fail = |action| {
+            move |e: tokenizers::Error| Error::Tokenizer {
+                action,
+                problem: e.to_string(),
+            }
+        };
+        let split = Split::new(
+            SplitPattern::Regex(SPLIT.to_owned()),
+            SplitDelimiterBehavior::Isolated,
+            false,
+        )
+        .map_err(fail("compile its pattern"))?;
+        let mut inner = Tokenizer::new(BPE::default());
+        inner
+            .with_normalizer(Some(NFC))
+            .map_err(fail("take its normaliser"))?;
+        inner.with_pre_tokenizer(Some(Sequence::new(vec![
+            split.into(),
+            ByteLevel::new(false, false, false).into(),
+        ])));
+        inner.with_decoder(Some(ByteLevelDecoder::new(false, false, false)));
+        let special = |text: &str| AddedToken::from(text, true).normalized(false);
+        let mut trainer: tokenizers::models::TrainerWrapper = BpeTrainer::builder()
+            .show_progress(false)
+            .vocab_size(vocab_size)
+            .min_frequency(2)
+            .special_tokens(vec![special(END_OF_TEXT), special(PAD)])
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build()
+            .into();
+        inner.train(&mut trainer, texts).map_err(fail("train"))?;
+        Ok(Self { inner })
+    }
+
+    /// The bytes of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] from the library.
+    pub fn to_json(&self) -> Result<String> {
+        self.inner.to_string(true).map_err(|e| Error::Tokenizer {
+            action: "serialise",
+            problem: e.to_string(),
+        })
+    }
+
+    /// Token ids of a text, without any token that the text does not hold.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] from the library.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.inner
+            .encode_fast(text, false)
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(|e| Error::Tokenizer {
+                action: "encode",
+                problem: e.to_string(),
+            })
+    }
+
+    /// The text of some tokens; special tokens are left out.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] from the library.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, true).map_err(|e| Error::Tokenizer {
+            action: "decode",
+            problem: e.to_string(),
+        })
+    }
+
+    /// Tokens it can emit, special ones included.
+    pub fn vocab_size(&self) -> usize {
+        // The highest id decides, as some files have holes.
+        self.inner
+            .get_vocab(true)
+            .values()
+            .max()
+            .map_or(0, |id| *id as usize + 1)
+    }
+
+    /// The id of a token, if it is in the vocabulary.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing;
+
+    /// The encoder described at the top of this file, from `vocab` and `merges` alone.
+    struct Simple {
+        vocab: HashMap<String, u32>,
+        ranks: HashMap<(String, String), usize>,
+    }
+
+    impl Simple {
+        fn new(tokenizer: &TextTokenizer) -> Self {
+            let json: serde_json::Value =
+                serde_json::from_str(&tokenizer.to_json().unwrap()).unwrap();
+            let vocab = serde_json::from_value(json["model"]["vocab"].clone()).unwrap();
+            let merges: Vec<(String, String)> =
+                serde_json::from_value(json["model"]["merges"].clone()).unwrap();
+            let ranks = merges
+                .into_iter()
+                .enumerate()
+                .map(|(rank, pair)| (pair, rank))
+                .collect();
+            Self { vocab, ranks }
+        }
+
+        fn pieces(text: &str) -> Vec<String> {
+            let kind = |c: char| match c {
+                c if c.is_ascii_alphabetic() => 'a',
+                c if c.is_ascii_digit() => '0',
+                c if c.is_whitespace() => ' ',
+                _ => '.',
+            };
+            let chars: Vec<char> = text.chars().collect();
+            let (mut pieces, mut at) = (Vec::new(), 0);
+            while at < chars.len() {
+                // ` ?` in front of anything but white space.
+                let spaced = chars[at] == ' ' && chars.get(at + 1).is_some_and(|c| kind(*c) != ' ');
+                let first = at + usize::from(spaced);
+                let wanted = kind(chars[first]);
+                let mut end = first + 1;
+                while wanted != '0' && end < chars.len() && kind(chars[end]) == wanted {
+                    end += 1;
+                }
+                pieces.push(chars[at..end].iter().collect());
+                at = end;
+            }
+            pieces
+        }
+
+        /// GPT-2's printable stand-in for a byte.
+        fn stand_in(byte: u8) -> char {
+            let printable = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
+            if printable(byte) {
+                return char::from(byte);
+            }
+            let place = (0..byte).filter(|b| !printable(*b)).count() as u32;
+            char::from_u32(256 + place).unwrap()
+        }
+
+        fn encode(&self, text: &str) -> Vec<u32> {
+            let mut ids = Vec::new();
+            for piece in Self::pieces(text) {
+                let mut symbols: Vec<String> = piece
+                    .bytes()
+                    .map(|b| Self::stand_in(b).to_string())
+                    .collect();
+                loop {
+                    let rank = |i: usize| {
+                        self.ranks
+                            .get(&(symbols[i].clone(), symbols[i + 1].clone()))
+                            .copied()
+                    };
+                    let best = (0..symbols.len() - 1)
+                        .filter_map(|i| Some((rank(i)?, i)))
+                        .min();
+                    let Some((_, i)) = best else { break };
+                    let right = symbols.remove(i + 1);
+                    symbols[i].push_str(&right);
+                }
+                ids.extend(symbols.iter().map(|symbol| self.vocab[symbol]));
+            }
+            ids
+        }
+    }
+
+    #[test]
+    fn special_tokens_come_first_and_every_byte_is_known() {
+        let tokenizer = testing::tokenizer();
+        assert_eq!(tokenizer.token_id(END_OF_TEXT), Some(0));
+        assert_eq!(tokenizer.token_id(PAD), Some(1));
+        let json = tokenizer.to_json().unwrap();
+        let again = TextTokenizer::from_bytes(json.as_bytes()).unwrap();
+        let odd = "na\u{ef}ve \u{1F600} \u{4f60}\t\n  x";
+        assert_eq!(again.decode(&again.encode(odd).unwrap()).unwrap(), odd);
+    }
+
+    #[test]
+    fn too_small_a_vocabulary_is_refused() {
+        let error = TextTokenizer::train(["some text"].into_iter(), 100).unwrap_err();
+        assert!(error.to_string().contains("`vocab_size` is 100"));
+    }
+
+    proptest! {
+        #[test]
+        fn the_documented_encoder_gives_the_same_tokens(
+            text in "[a-eh-t A-C0-3.,?!'\u{e9}\u{4f60}\u{a0}\n\t-]{0,60}"
+        ) {
+            let tokenizer = testing::tokenizer();
+            prop_assert_eq!(Simple::new(&tokenizer).encode(&text), tokenizer.encode(&text).unwrap());
+        }
+    }
+}
