@@ -1,0 +1,127 @@
+//! Steps per second of training and rows per second of inference, on random rows of fixed length.
+//!
+//! ```text
+//! cargo run --release -p noisegate-slm --example speed -- LIBRARY MINILM_FOLDER [batch] [length] [threads] [steps]
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use noisegate_slm::train::train;
+use noisegate_slm::{
+    Base, Embedder, Example, Hooks, Model, Runtime, ScratchConfig, ServeOptions, SlmError,
+    TrainOptions, TrainingData, Vocabulary, runtime,
+};
+
+fn main() -> Result<(), SlmError> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [library, minilm, numbers @ ..] = arguments.as_slice() else {
+        println!("usage: speed LIBRARY MINILM_FOLDER [batch] [length] [threads] [steps]");
+        return Ok(());
+    };
+    let number = |index: usize, default: usize| {
+        let text: Option<&String> = numbers.get(index);
+        text.and_then(|n| n.parse().ok()).unwrap_or(default)
+    };
+    let (batch, length) = (number(0, 16), number(1, 32));
+    let (threads, steps) = (number(2, 2), number(3, 20));
+    let runtime = runtime::load(Path::new(library))?;
+    let folder = PathBuf::from(minilm);
+    let scratch = ScratchConfig {
+        vocabulary: Vocabulary::Tokenizer(folder.join("tokenizer.json")),
+        ..ScratchConfig::default()
+    };
+    println!("batch {batch}, {length} tokens, {threads} threads, {steps} steps");
+    for (name, base) in [
+        ("MiniLM", Base::Folder(folder)),
+        ("scratch 2 x 128", Base::Scratch(scratch)),
+    ] {
+        training(&runtime, name, &base, batch, length, threads, steps)?;
+        inference(&runtime, name, &base, batch, length, threads)?;
+    }
+    Ok(())
+}
+
+/// Rows of exactly `length` tokens with two labels.
+fn rows(count: usize, length: usize) -> Vec<Example> {
+    const WORDS: [&str; 7] = ["bill", "doctor", "time", "late", "pain", "the", "good"];
+    let text = |row: usize| -> String {
+        let words = (0..length - 2).map(|i| WORDS[(row * 31 + i * i * 7 + i) % WORDS.len()]);
+        words.collect::<Vec<_>>().join(" ")
+    };
+    (0..count)
+        .map(|row| Example {
+            text: text(row),
+            label: format!("label {}", row % 2),
+            weight: 1.0,
+        })
+        .collect()
+}
+
+fn training(
+    runtime: &Runtime,
+    name: &str,
+    base: &Base,
+    batch: usize,
+    length: usize,
+    threads: usize,
+    steps: usize,
+) -> Result<(), SlmError> {
+    let warm = 3;
+    let examples = rows(batch * (steps + warm), length);
+    let labels = ["label 0".to_owned(), "label 1".to_owned()];
+    let data = TrainingData {
+        labels: &labels,
+        examples: &examples,
+        validation: &[],
+    };
+    let options = TrainOptions {
+        epochs: 1,
+        batch,
+        length_max: length,
+        threads,
+        ..TrainOptions::default()
+    };
+    let mut marks = Vec::new();
+    let hooks = Hooks {
+        progress: &mut |_| marks.push(Instant::now()),
+        cancel: &AtomicBool::new(false),
+    };
+    train(runtime, base, &data, &options, hooks)?;
+    let mut times: Vec<f64> = marks
+        .windows(2)
+        .skip(warm - 1)
+        .map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3)
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let median = times[times.len() / 2];
+    println!(
+        "{name}: train {median:.2} ms/step (fastest {:.2}), {:.1} steps/s",
+        times[0],
+        1e3 / median
+    );
+    Ok(())
+}
+
+fn inference(
+    runtime: &Runtime,
+    name: &str,
+    base: &Base,
+    batch: usize,
+    length: usize,
+    threads: usize,
+) -> Result<(), SlmError> {
+    let texts: Vec<String> = rows(batch * 20, length)
+        .into_iter()
+        .map(|e| e.text)
+        .collect();
+    let model = Model::from_base(base, [], 0)?;
+    let mut embedder = Embedder::new(runtime, &model, &ServeOptions { threads, batch })?;
+    embedder.embed(&texts[..batch])?;
+    let started = Instant::now();
+    embedder.embed(&texts)?;
+    let rate = texts.len() as f64 / started.elapsed().as_secs_f64();
+    println!("{name}: embed {rate:.0} rows/s");
+    Ok(())
+}

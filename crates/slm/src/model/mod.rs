@@ -1,0 +1,109 @@
+//! A model: configuration, weights, tokenizer, and the labels of its head if it has one.
+//!
+//! ```text
+//! Base::Folder ──read──┐
+//!                      ├─> Model ──train──> Model with a head ──save──> folder + model.onnx
+//! Base::Scratch ─init──┘      └──> Embedder, Classifier
+//! ```
+//!
+//! Deliberately absent: other architectures than BERT-like encoders, and downloads.
+
+pub mod config;
+pub mod encoder;
+pub mod names;
+mod read;
+mod save;
+mod scratch;
+
+pub(crate) use scratch::random_matrix;
+pub use scratch::{ScratchConfig, Vocabulary};
+
+use std::path::PathBuf;
+
+use crate::error::SlmError;
+use crate::graph::{self, Dim, Graph, OnnxGraph, Op, Weights};
+use crate::params::Parameters;
+use crate::tokens::Tokens;
+use config::EncoderConfig;
+use encoder::{Dropout, encoder, head, mean_pool, normalise};
+
+/// What a training run starts from.
+#[derive(Clone, Debug)]
+pub enum Base {
+    /// A folder in Hugging Face's layout: `config.json`, `tokenizer.json`, `model.safetensors`.
+    Folder(PathBuf),
+    /// A small BERT with random weights.
+    Scratch(ScratchConfig),
+}
+
+/// A model in memory.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Sizes and constants.
+    pub config: EncoderConfig,
+    /// Weights by their Hugging Face names, without a task prefix.
+    pub weights: Parameters,
+    /// The tokenizer.
+    pub tokens: Tokens,
+    /// The labels of the head, in the order of its rows; empty for a bare encoder.
+    pub labels: Vec<String>,
+}
+
+/// What a serving graph puts out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serve {
+    /// `sentence_embedding`: mean-pooled states of length 1, `[batch, d]`.
+    Embeddings,
+    /// `logits` and `probabilities`, both `[batch, labels]`.
+    Classes,
+    /// `logits` and `sentence_embedding`, for the `.onnx` file.
+    Everything,
+}
+
+impl Model {
+    /// The model a training run starts from; `texts` train a vocabulary if the base asks for one.
+    ///
+    /// # Errors
+    /// Those of reading a folder, or of training a tokenizer.
+    pub fn from_base<'t>(
+        base: &Base,
+        texts: impl IntoIterator<Item = &'t str>,
+        seed: u64,
+    ) -> Result<Self, SlmError> {
+        match base {
+            Base::Folder(folder) => Self::read(folder),
+            Base::Scratch(config) => scratch::build(config, texts, seed),
+        }
+    }
+
+    /// How many numbers the model holds.
+    #[must_use]
+    pub fn parameter_count(&self) -> usize {
+        self.weights.count()
+    }
+
+    /// The serving graph: weights baked in, symbolic batch and length.
+    ///
+    /// # Errors
+    /// [`SlmError::WeightMissing`] if the model lacks a weight its configuration asks for.
+    pub fn serving_graph(&self, serve: Serve) -> Result<OnnxGraph<'_>, SlmError> {
+        let mut graph = Graph::new();
+        let (batch, length) = (Dim::Batch, Dim::Length);
+        let mut no_dropout = Dropout::default();
+        let states = encoder(&mut graph, &self.config, batch, length, &mut no_dropout)?;
+        let pooled = mean_pool(&mut graph, &states)?;
+        if serve != Serve::Embeddings && !self.labels.is_empty() {
+            let logits = head(&mut graph, &self.config, pooled, self.labels.len())?;
+            graph.output("logits", logits);
+            if serve == Serve::Classes {
+                let probabilities = graph.unary(Op::Softmax, logits);
+                graph.output("probabilities", probabilities);
+            }
+        }
+        if serve != Serve::Classes {
+            let unit = normalise(&mut graph, pooled)?;
+            graph.output("sentence_embedding", unit);
+        }
+        graph::lower(&graph, Weights::Baked(&self.weights))
+    }
+}

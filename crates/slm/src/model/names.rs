@@ -1,0 +1,121 @@
+//! The names and shapes of an encoder's weights, per family, without the task prefix.
+
+use super::config::{EncoderConfig, Family};
+
+/// Name of the classification head's weight `[labels, hidden]`.
+pub const HEAD_WEIGHT: &str = "classifier.weight";
+/// Name of the classification head's bias `[labels]`.
+pub const HEAD_BIAS: &str = "classifier.bias";
+
+/// Names of one transformer layer's products and norms; `.weight` and `.bias` follow.
+#[derive(Clone, Debug)]
+pub struct LayerNames {
+    /// Query, key, value.
+    pub qkv: [String; 3],
+    /// Attention output.
+    pub out: String,
+    /// Norm behind the attention.
+    pub attention_norm: String,
+    /// First feed-forward product.
+    pub up: String,
+    /// Second feed-forward product.
+    pub down: String,
+    /// Norm behind the feed-forward part.
+    pub output_norm: String,
+}
+
+/// The word embedding.
+#[must_use]
+pub fn words() -> String {
+    "embeddings.word_embeddings.weight".to_owned()
+}
+
+/// The position embedding.
+#[must_use]
+pub fn positions() -> String {
+    "embeddings.position_embeddings.weight".to_owned()
+}
+
+/// The token type embedding.
+#[must_use]
+pub fn types() -> String {
+    "embeddings.token_type_embeddings.weight".to_owned()
+}
+
+/// The norm behind the embeddings.
+#[must_use]
+pub fn embedding_norm() -> String {
+    "embeddings.LayerNorm".to_owned()
+}
+
+/// The names of layer `index`.
+#[must_use]
+pub fn layer(family: Family, index: usize) -> LayerNames {
+    match family {
+        Family::Bert | Family::Roberta => {
+            let at = |rest: &str| format!("encoder.layer.{index}.{rest}");
+            LayerNames {
+                qkv: ["query", "key", "value"].map(|n| at(&format!("attention.self.{n}"))),
+                out: at("attention.output.dense"),
+                attention_norm: at("attention.output.LayerNorm"),
+                up: at("intermediate.dense"),
+                down: at("output.dense"),
+                output_norm: at("output.LayerNorm"),
+            }
+        }
+        Family::Distilbert => {
+            let at = |rest: &str| format!("transformer.layer.{index}.{rest}");
+            LayerNames {
+                qkv: ["q_lin", "k_lin", "v_lin"].map(|n| at(&format!("attention.{n}"))),
+                out: at("attention.out_lin"),
+                attention_norm: at("sa_layer_norm"),
+                up: at("ffn.lin1"),
+                down: at("ffn.lin2"),
+                output_norm: at("output_layer_norm"),
+            }
+        }
+    }
+}
+
+/// Prefixes under which task models store the encoder.
+#[must_use]
+pub fn prefixes(family: Family) -> &'static [&'static str] {
+    match family {
+        Family::Bert => &["", "bert."],
+        Family::Roberta => &["", "roberta."],
+        Family::Distilbert => &["", "distilbert."],
+    }
+}
+
+/// Every weight of the encoder with its shape.
+#[must_use]
+pub fn shapes(config: &EncoderConfig) -> Vec<(String, Vec<usize>)> {
+    let d = config.hidden;
+    let mut all = vec![
+        (words(), vec![config.vocabulary, d]),
+        (positions(), vec![config.positions, d]),
+    ];
+    if config.types > 0 {
+        all.push((types(), vec![config.types, d]));
+    }
+    let norm = |all: &mut Vec<_>, name: &str| {
+        all.push((format!("{name}.weight"), vec![d]));
+        all.push((format!("{name}.bias"), vec![d]));
+    };
+    let dense = |all: &mut Vec<_>, name: &str, out: usize, inner: usize| {
+        all.push((format!("{name}.weight"), vec![out, inner]));
+        all.push((format!("{name}.bias"), vec![out]));
+    };
+    norm(&mut all, &embedding_norm());
+    for index in 0..config.layers {
+        let names = layer(config.family, index);
+        for name in names.qkv.iter().chain([&names.out]) {
+            dense(&mut all, name, d, d);
+        }
+        norm(&mut all, &names.attention_norm);
+        dense(&mut all, &names.up, config.intermediate, d);
+        dense(&mut all, &names.down, d, config.intermediate);
+        norm(&mut all, &names.output_norm);
+    }
+    all
+}

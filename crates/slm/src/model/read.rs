@@ -1,0 +1,177 @@
+//! A model folder in Hugging Face's layout, read with every name, shape and dtype checked.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value};
+
+use super::Model;
+use super::config::EncoderConfig;
+use super::names::{self, HEAD_BIAS, HEAD_WEIGHT};
+use crate::error::SlmError;
+use crate::params::{Array, Parameters};
+use crate::tokens::Tokens;
+
+impl Model {
+    /// Reads a folder: an encoder, with its head if it is a classifier of this crate.
+    ///
+    /// A head made elsewhere (with another pooling) is left out: a new one is trained.
+    ///
+    /// # Errors
+    /// [`SlmError::Read`], [`SlmError::Config`], [`SlmError::Weights`],
+    /// [`SlmError::WeightMissing`], [`SlmError::WeightShape`], [`SlmError::WeightDtype`],
+    /// [`SlmError::Tokenizer`], [`SlmError::VocabularyMismatch`].
+    pub fn read(folder: &Path) -> Result<Self, SlmError> {
+        let path = folder.join("config.json");
+        let json = read_config(&path)?;
+        let config = EncoderConfig::parse(&json, &path)?;
+        let labels = labels(&json, &path)?;
+        let tokens = Tokens::read(&folder.join("tokenizer.json"), config.length_max())?;
+        let highest = tokens.highest_id();
+        if highest >= config.vocabulary {
+            return Err(SlmError::VocabularyMismatch {
+                highest,
+                rows: config.vocabulary,
+            });
+        }
+        let weights = read_weights(&folder.join("model.safetensors"), &config, labels.len())?;
+        Ok(Self {
+            config,
+            weights,
+            tokens,
+            labels,
+        })
+    }
+
+    /// Reads a folder that must be a classifier of this crate.
+    ///
+    /// # Errors
+    /// As [`Model::read`], and [`SlmError::NotAClassifier`].
+    pub fn read_classifier(folder: &Path) -> Result<Self, SlmError> {
+        let model = Self::read(folder)?;
+        if model.labels.is_empty() {
+            return Err(SlmError::NotAClassifier {
+                path: folder.to_owned(),
+            });
+        }
+        Ok(model)
+    }
+}
+
+fn read_config(path: &Path) -> Result<Map<String, Value>, SlmError> {
+    let bytes = std::fs::read(path).map_err(SlmError::read(path))?;
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(config_error(path, "it is no JSON object".to_owned())),
+        Err(error) => Err(config_error(path, format!("it is not JSON: {error}"))),
+    }
+}
+
+fn config_error(path: &Path, problem: String) -> SlmError {
+    SlmError::Config {
+        path: path.to_owned(),
+        problem,
+    }
+}
+
+/// The labels, if the folder is a classifier with mean pooling, which this crate marks.
+fn labels(json: &Map<String, Value>, path: &Path) -> Result<Vec<String>, SlmError> {
+    let pooling = json.get("noisegate").and_then(|own| own.get("pooling"));
+    let (Some(Value::String(pooling)), Some(Value::Object(names))) =
+        (pooling, json.get("id2label"))
+    else {
+        return Ok(Vec::new());
+    };
+    if pooling != "mean" {
+        let problem = format!("`noisegate.pooling` is `{pooling}`; only `mean` is known");
+        return Err(config_error(path, problem));
+    }
+    let mut by_id = BTreeMap::new();
+    for (id, name) in names {
+        match (id.parse::<usize>(), name.as_str()) {
+            (Ok(id), Some(name)) => by_id.insert(id, name.to_owned()),
+            _ => {
+                let problem = format!("`id2label` has the entry `{id}`; ids are numbers");
+                return Err(config_error(path, problem));
+            }
+        };
+    }
+    if by_id.keys().enumerate().any(|(i, id)| i != *id) {
+        let problem = "`id2label` skips an id; it counts from 0 without gaps".to_owned();
+        return Err(config_error(path, problem));
+    }
+    Ok(by_id.into_values().collect())
+}
+
+fn read_weights(
+    path: &Path,
+    config: &EncoderConfig,
+    labels: usize,
+) -> Result<Parameters, SlmError> {
+    let bytes = std::fs::read(path).map_err(SlmError::read(path))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| SlmError::Weights {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let mut expected = names::shapes(config);
+    if labels > 0 {
+        expected.push((HEAD_WEIGHT.to_owned(), vec![labels, config.hidden]));
+        expected.push((HEAD_BIAS.to_owned(), vec![labels]));
+    }
+    let mut weights = Parameters::default();
+    for (name, shape) in expected {
+        let array = read_weight(path, &file, config, &name)?;
+        if array.shape != shape {
+            return Err(SlmError::WeightShape {
+                path: path.to_owned(),
+                name,
+                found: array.shape,
+                expected: shape,
+            });
+        }
+        weights.insert(name, array);
+    }
+    Ok(weights)
+}
+
+fn read_weight(
+    path: &Path,
+    file: &SafeTensors<'_>,
+    config: &EncoderConfig,
+    name: &str,
+) -> Result<Array, SlmError> {
+    // Old checkpoints call a norm's weight and bias `gamma` and `beta`.
+    let old = name
+        .replace("LayerNorm.weight", "LayerNorm.gamma")
+        .replace("LayerNorm.bias", "LayerNorm.beta");
+    let view = names::prefixes(config.family)
+        .iter()
+        .flat_map(|prefix| [format!("{prefix}{name}"), format!("{prefix}{old}")])
+        .find_map(|stored| file.tensor(&stored).ok())
+        .ok_or_else(|| SlmError::WeightMissing {
+            path: path.to_owned(),
+            name: name.to_owned(),
+        })?;
+    let data = match view.dtype() {
+        Dtype::F32 => floats(view.data(), f32::from_le_bytes),
+        Dtype::F16 => floats(view.data(), |b| half::f16::from_le_bytes(b).to_f32()),
+        Dtype::BF16 => floats(view.data(), |b| half::bf16::from_le_bytes(b).to_f32()),
+        other => {
+            return Err(SlmError::WeightDtype {
+                path: path.to_owned(),
+                name: name.to_owned(),
+                found: format!("{other:?}"),
+            });
+        }
+    };
+    Ok(Array {
+        shape: view.shape().to_vec(),
+        data,
+    })
+}
+
+fn floats<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    let (values, _) = bytes.as_chunks::<N>();
+    values.iter().map(|value| read(*value)).collect()
+}

@@ -1,0 +1,226 @@
+//! Batched inference: embeddings and class probabilities, in the order of the texts.
+//!
+//! Texts are sorted by length, so that little is computed on padding; a row's result does not
+//! depend on its batch-mates (padding has attention weight exactly zero).
+
+use ort::session::Session;
+use ort::value::TensorRef;
+
+use crate::error::SlmError;
+use crate::graph::{self, SessionOptions};
+use crate::model::encoder::{ATTENTION_MASK, INPUT_IDS};
+use crate::model::{Model, Serve};
+use crate::runtime::Runtime;
+use crate::tokens::{Encoded, Tokens};
+
+/// How inference runs.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Threads inside one operator.
+    pub threads: usize,
+    /// Rows a batch.
+    pub batch: usize,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            batch: 32,
+        }
+    }
+}
+
+/// Embeddings of texts, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embeddings {
+    /// How many.
+    pub rows: usize,
+    /// Numbers a row.
+    pub width: usize,
+    /// `rows * width` numbers; each row has length 1.
+    pub values: Vec<f32>,
+}
+
+impl Embeddings {
+    /// Row `index`.
+    #[must_use]
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.width..][..self.width]
+    }
+}
+
+/// What a classifier says about one text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// The most probable label, as an index into the model's labels.
+    pub label: usize,
+    /// One probability a label.
+    pub probabilities: Vec<f32>,
+    /// The text was longer than the model takes; its end was not seen.
+    pub cut: bool,
+    /// The text holds no token the model knows: the probabilities say nothing about it.
+    pub only_unknown: bool,
+}
+
+/// Turns texts into vectors: mean-pooled token states of length 1, as `sentence-transformers` does.
+#[derive(Debug)]
+pub struct Embedder {
+    server: Server,
+}
+
+impl Embedder {
+    /// Opens an inference session on `model`, which may be dropped afterwards.
+    ///
+    /// # Errors
+    /// [`SlmError::Runtime`], [`SlmError::WeightMissing`].
+    pub fn new(runtime: &Runtime, model: &Model, options: &ServeOptions) -> Result<Self, SlmError> {
+        let server = Server::new(runtime, model, Serve::Embeddings, options)?;
+        Ok(Self { server })
+    }
+
+    /// One embedding a text, in order.
+    ///
+    /// # Errors
+    /// [`SlmError::Tokenizer`], [`SlmError::Runtime`].
+    pub fn embed<S: AsRef<str>>(&mut self, texts: &[S]) -> Result<Embeddings, SlmError> {
+        let encoded = self.server.tokens.encode(texts)?;
+        let width = self.server.width;
+        let values = self.server.run(&encoded, "sentence_embedding")?;
+        Ok(Embeddings {
+            rows: texts.len(),
+            width,
+            values,
+        })
+    }
+}
+
+/// Labels texts.
+#[derive(Debug)]
+pub struct Classifier {
+    server: Server,
+    labels: Vec<String>,
+}
+
+impl Classifier {
+    /// Opens an inference session on `model`, which may be dropped afterwards.
+    ///
+    /// # Errors
+    /// [`SlmError::NotAClassifier`] if the model has no head; [`SlmError::Runtime`],
+    /// [`SlmError::WeightMissing`].
+    pub fn new(runtime: &Runtime, model: &Model, options: &ServeOptions) -> Result<Self, SlmError> {
+        if model.labels.is_empty() {
+            return Err(SlmError::NotAClassifier {
+                path: "model in memory".into(),
+            });
+        }
+        Ok(Self {
+            server: Server::new(runtime, model, Serve::Classes, options)?,
+            labels: model.labels.clone(),
+        })
+    }
+
+    /// The labels, in the order of the probabilities.
+    #[must_use]
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// One prediction a text, in order.
+    ///
+    /// # Errors
+    /// [`SlmError::Tokenizer`], [`SlmError::Runtime`].
+    pub fn predict<S: AsRef<str>>(&mut self, texts: &[S]) -> Result<Vec<Prediction>, SlmError> {
+        let encoded = self.server.tokens.encode(texts)?;
+        let values = self.server.run(&encoded, "probabilities")?;
+        let rows = values.chunks_exact(self.labels.len());
+        let predictions = rows.zip(encoded).map(|(row, encoded)| Prediction {
+            label: argmax(row),
+            probabilities: row.to_vec(),
+            cut: encoded.cut,
+            only_unknown: encoded.only_unknown,
+        });
+        Ok(predictions.collect())
+    }
+}
+
+#[derive(Debug)]
+struct Server {
+    session: Session,
+    tokens: Tokens,
+    width: usize,
+    batch: usize,
+}
+
+impl Server {
+    fn new(
+        runtime: &Runtime,
+        model: &Model,
+        serve: Serve,
+        options: &ServeOptions,
+    ) -> Result<Self, SlmError> {
+        let onnx = model.serving_graph(serve)?;
+        let threads = options.threads;
+        Ok(Self {
+            session: graph::open(runtime, &onnx, SessionOptions { threads })?,
+            tokens: model.tokens.clone(),
+            width: match serve {
+                Serve::Embeddings => model.config.hidden,
+                _ => model.labels.len(),
+            },
+            batch: options.batch.max(1),
+        })
+    }
+
+    /// Output `name` for every row, `[rows, width]`.
+    fn run(&mut self, encoded: &[Encoded], name: &str) -> Result<Vec<f32>, SlmError> {
+        let mut order: Vec<usize> = (0..encoded.len()).collect();
+        order.sort_by_key(|&row| encoded[row].ids.len());
+        let mut values = vec![0.0; encoded.len() * self.width];
+        for rows in order.chunks(self.batch) {
+            let out = self.run_batch(encoded, rows, name)?;
+            for (row, out) in rows.iter().zip(out.chunks_exact(self.width)) {
+                values[row * self.width..][..self.width].copy_from_slice(out);
+            }
+        }
+        Ok(values)
+    }
+
+    fn run_batch(
+        &mut self,
+        encoded: &[Encoded],
+        rows: &[usize],
+        name: &str,
+    ) -> Result<Vec<f32>, SlmError> {
+        let length = rows.iter().map(|&row| encoded[row].ids.len()).max();
+        let length = length.unwrap_or(1).max(1);
+        let mut ids = vec![i64::from(self.tokens.pad()); rows.len() * length];
+        let mut mask = vec![0i64; rows.len() * length];
+        for (at, &row) in rows.iter().enumerate() {
+            for (column, &id) in encoded[row].ids.iter().enumerate() {
+                ids[at * length + column] = i64::from(id);
+                mask[at * length + column] = 1;
+            }
+        }
+        let shape = [rows.len(), length];
+        let mut run = || -> ort::Result<Vec<f32>> {
+            let outputs = self.session.run(ort::inputs![
+                INPUT_IDS => TensorRef::from_array_view((shape, ids.as_slice()))?,
+                ATTENTION_MASK => TensorRef::from_array_view((shape, mask.as_slice()))?,
+            ])?;
+            Ok(outputs[name].try_extract_tensor::<f32>()?.1.to_vec())
+        };
+        run().map_err(SlmError::runtime(format!("run a batch of {}", rows.len())))
+    }
+}
+
+/// The first of the largest values.
+fn argmax(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = index;
+        }
+    }
+    best
+}

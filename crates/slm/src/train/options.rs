@@ -1,0 +1,257 @@
+//! What a training run may be told, and the checks before hours are spent.
+
+use std::collections::HashMap;
+
+use crate::error::SlmError;
+
+/// One labelled text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// The text.
+    pub text: String,
+    /// Its label, one of the declared ones.
+    pub label: String,
+    /// Its share in the loss: 1 for an ordinary example, less for a source trusted less.
+    pub weight: f32,
+}
+
+/// What to train on.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainingData<'d> {
+    /// The labels of the head, in order: a public declaration, never read from the examples.
+    pub labels: &'d [String],
+    /// The examples.
+    pub examples: &'d [Example],
+    /// Examples to choose the best epoch by; if empty, `validation_share` is carved off.
+    pub validation: &'d [Example],
+}
+
+/// How the learning rate goes on after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// Stays.
+    Constant,
+    /// Falls in a line to zero.
+    Linear,
+    /// Falls along half a cosine to zero.
+    Cosine,
+}
+
+/// Which parts stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freeze {
+    /// Everything is trained.
+    Nothing,
+    /// The embeddings stay.
+    Embeddings,
+    /// The embeddings and the first `n` layers stay.
+    Layers(usize),
+}
+
+/// The settings of a training run.
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// Passes over the examples.
+    pub epochs: usize,
+    /// Stop after this many optimizer steps, whatever the epochs say.
+    pub steps_max: Option<usize>,
+    /// Rows a batch.
+    pub batch: usize,
+    /// Texts are cut at this many tokens (and at what the model takes).
+    pub length_max: usize,
+    /// Highest learning rate.
+    pub learning_rate: f32,
+    /// Decoupled weight decay of matrices; vectors (biases, norms) have none.
+    pub weight_decay: f32,
+    /// Share of the steps in which the learning rate rises from zero.
+    pub warmup_share: f32,
+    /// What it does afterwards.
+    pub schedule: Schedule,
+    /// The gradient of all weights together is scaled down to this L2 norm.
+    pub clip_norm: f32,
+    /// Chance that a value behind embeddings, attention or feed-forward is dropped.
+    pub dropout: f32,
+    /// Share of the target spread over all labels.
+    pub label_smoothing: f32,
+    /// Weigh rare labels up, so that each label has the same share in the loss.
+    pub balance_labels: bool,
+    /// Which parts stay.
+    pub freeze: Freeze,
+    /// Share of the examples held back to choose the best epoch by; 0 for none.
+    pub validation_share: f32,
+    /// Stop after this many epochs without a better validation loss.
+    pub patience: Option<usize>,
+    /// Seed of weights, shuffles and dropout.
+    pub seed: u64,
+    /// Threads for everything.
+    pub threads: usize,
+}
+
+impl Default for TrainOptions {
+    /// Fine-tuning a pretrained encoder.
+    fn default() -> Self {
+        Self {
+            epochs: 3,
+            steps_max: None,
+            batch: 16,
+            length_max: 128,
+            learning_rate: 1e-4,
+            weight_decay: 0.01,
+            warmup_share: 0.1,
+            schedule: Schedule::Linear,
+            clip_norm: 1.0,
+            dropout: 0.0,
+            label_smoothing: 0.0,
+            balance_labels: false,
+            freeze: Freeze::Nothing,
+            validation_share: 0.0,
+            patience: None,
+            seed: 0,
+            threads: 1,
+        }
+    }
+}
+
+impl TrainOptions {
+    /// Refuses values out of range.
+    ///
+    /// # Errors
+    /// [`SlmError::Option`] with the first such value.
+    pub fn check(&self) -> Result<(), SlmError> {
+        let share = |x: f32| (0.0..1.0).contains(&x);
+        let positive = |x: f32| x > 0.0 && x.is_finite();
+        let at_least_one = "it must be at least 1";
+        let checks: [(&'static str, f64, bool, &'static str); 11] = [
+            ("epochs", self.epochs as f64, self.epochs > 0, at_least_one),
+            ("batch", self.batch as f64, self.batch > 0, at_least_one),
+            (
+                "threads",
+                self.threads as f64,
+                self.threads > 0,
+                at_least_one,
+            ),
+            (
+                "length_max",
+                self.length_max as f64,
+                self.length_max >= 3,
+                "it must be at least 3: two tokens are the frame of a text",
+            ),
+            (
+                "learning_rate",
+                f64::from(self.learning_rate),
+                positive(self.learning_rate),
+                "it must be above 0, such as 1e-4",
+            ),
+            (
+                "weight_decay",
+                f64::from(self.weight_decay),
+                self.weight_decay >= 0.0 && self.weight_decay < 1.0,
+                "it must be in 0..1, such as 0.01",
+            ),
+            (
+                "warmup_share",
+                f64::from(self.warmup_share),
+                share(self.warmup_share),
+                "it must be in 0..1, such as 0.1",
+            ),
+            (
+                "clip_norm",
+                f64::from(self.clip_norm),
+                positive(self.clip_norm),
+                "it must be above 0, such as 1",
+            ),
+            (
+                "dropout",
+                f64::from(self.dropout),
+                share(self.dropout),
+                "it must be in 0..1, such as 0.1",
+            ),
+            (
+                "label_smoothing",
+                f64::from(self.label_smoothing),
+                share(self.label_smoothing),
+                "it must be in 0..1, such as 0.1",
+            ),
+            (
+                "validation_share",
+                f64::from(self.validation_share),
+                share(self.validation_share),
+                "it must be in 0..1, such as 0.1",
+            ),
+        ];
+        for (name, value, fine, remedy) in checks {
+            if !fine {
+                return Err(SlmError::Option {
+                    name,
+                    value: value.to_string(),
+                    remedy,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Label indices of the examples.
+///
+/// # Errors
+/// [`SlmError::Labels`] for a list with fewer than two labels or a repeated one;
+/// [`SlmError::UnknownLabel`], [`SlmError::Weight`] with the example's index.
+pub(super) fn targets(labels: &[String], examples: &[Example]) -> Result<Vec<usize>, SlmError> {
+    if labels.len() < 2 {
+        return Err(SlmError::Labels {
+            problem: format!("has {} entries", labels.len()),
+        });
+    }
+    let mut index = HashMap::new();
+    for (id, label) in labels.iter().enumerate() {
+        if index.insert(label.as_str(), id).is_some() {
+            return Err(SlmError::Labels {
+                problem: format!("has `{label}` twice"),
+            });
+        }
+    }
+    let target = |(at, example): (usize, &Example)| {
+        if !(example.weight >= 0.0 && example.weight.is_finite()) {
+            return Err(SlmError::Weight {
+                index: at,
+                weight: example.weight,
+            });
+        }
+        index
+            .get(example.label.as_str())
+            .copied()
+            .ok_or_else(|| SlmError::UnknownLabel {
+                index: at,
+                label: example.label.clone(),
+                known: labels.len(),
+            })
+    };
+    examples.iter().enumerate().map(target).collect()
+}
+
+/// Refuses a training set that teaches nothing.
+///
+/// # Errors
+/// [`SlmError::NoExamples`], [`SlmError::OneClass`].
+pub(super) fn check_classes(
+    labels: &[String],
+    examples: &[Example],
+    targets: &[usize],
+) -> Result<(), SlmError> {
+    let mut seen = targets
+        .iter()
+        .zip(examples)
+        .filter(|(_, example)| example.weight > 0.0)
+        .map(|(target, _)| *target);
+    let Some(first) = seen.next() else {
+        return Err(SlmError::NoExamples);
+    };
+    if seen.all(|target| target == first) {
+        return Err(SlmError::OneClass {
+            examples: examples.len(),
+            label: labels[first].clone(),
+        });
+    }
+    Ok(())
+}

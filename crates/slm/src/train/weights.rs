@@ -1,0 +1,193 @@
+//! The weights of a training run: tensors shared by all sessions, their gradients and moments.
+
+use ort::memory::Allocator;
+use ort::value::Tensor;
+
+use super::adamw::{self, Arrays, RowMoments};
+use super::options::Freeze;
+use super::step::Step;
+use crate::error::SlmError;
+use crate::model::Model;
+use crate::model::names;
+use crate::params::{Array, Parameters};
+
+/// One weight.
+struct Weight {
+    name: String,
+    value: Tensor<f32>,
+    training: Training,
+}
+
+enum Training {
+    /// Stays as it is.
+    Frozen,
+    /// Gradients come as a whole array.
+    Array {
+        gradient: Tensor<f32>,
+        m: Vec<f32>,
+        v: Vec<f32>,
+        decays: bool,
+    },
+    /// Gradients come row by row.
+    Table(RowMoments),
+}
+
+/// All weights, ordered by name.
+pub(super) struct Weights {
+    all: Vec<Weight>,
+}
+
+impl Weights {
+    /// Copies a model's weights into tensors.
+    ///
+    /// # Errors
+    /// [`SlmError::Runtime`] if memory cannot be had.
+    pub(super) fn new(model: &Model, freeze: Freeze) -> Result<Self, SlmError> {
+        let weight = |(name, array): (&str, &Array)| -> ort::Result<Weight> {
+            let shape: Vec<usize> = array.shape.clone();
+            let mut value = Tensor::<f32>::new(&Allocator::default(), shape.as_slice())?;
+            value.extract_tensor_mut().1.copy_from_slice(&array.data);
+            let training = if is_frozen(name, model, freeze) {
+                Training::Frozen
+            } else if Self::is_table(name) {
+                Training::Table(RowMoments::new(shape[0], shape[1]))
+            } else {
+                Training::Array {
+                    gradient: Tensor::<f32>::new(&Allocator::default(), shape.as_slice())?,
+                    m: vec![0.0; array.data.len()],
+                    v: vec![0.0; array.data.len()],
+                    decays: shape.len() > 1,
+                }
+            };
+            Ok(Weight {
+                name: name.to_owned(),
+                value,
+                training,
+            })
+        };
+        let all = model.weights.iter().map(weight).collect::<ort::Result<_>>();
+        Ok(Self {
+            all: all.map_err(SlmError::runtime("allocate the weights"))?,
+        })
+    }
+
+    /// Is `name` an embedding table, whose gradient comes row by row?
+    pub(super) fn is_table(name: &str) -> bool {
+        [names::words(), names::positions(), names::types()].contains(&name.to_owned())
+    }
+
+    /// Does training change `name`?
+    pub(super) fn is_trained(&self, name: &str) -> bool {
+        let mut all = self.all.iter();
+        all.any(|w| w.name == name && !matches!(w.training, Training::Frozen))
+    }
+
+    /// Names and values.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&str, &Tensor<f32>)> {
+        self.all.iter().map(|w| (w.name.as_str(), &w.value))
+    }
+
+    /// Names and gradient tensors of the arrays that are trained.
+    pub(super) fn gradients_mut(&mut self) -> impl Iterator<Item = (&str, &mut Tensor<f32>)> {
+        self.all.iter_mut().filter_map(|w| match &mut w.training {
+            Training::Array { gradient, .. } => Some((w.name.as_str(), gradient)),
+            _ => None,
+        })
+    }
+
+    /// Takes the row gradients of the step that just ran.
+    pub(super) fn collect_rows(&mut self, step: &Step) {
+        for (name, rows, values) in step.row_gradients() {
+            let Some(weight) = self.all.iter_mut().find(|w| w.name == name) else {
+                continue;
+            };
+            let Training::Table(moments) = &mut weight.training else {
+                continue;
+            };
+            let table = weight.value.extract_tensor().1;
+            let width = values.len() / rows.len().max(1);
+            moments.clear();
+            for (row, gradient) in rows.into_iter().zip(values.chunks_exact(width)) {
+                if row != usize::MAX {
+                    moments.add(table, row, gradient);
+                }
+            }
+        }
+    }
+
+    /// The L2 norm of all gradients together.
+    pub(super) fn gradient_norm(&self) -> f32 {
+        let gradients: Vec<&[f32]> = self
+            .all
+            .iter()
+            .filter_map(|w| match &w.training {
+                Training::Frozen => None,
+                Training::Array { gradient, .. } => Some(gradient.extract_tensor().1),
+                Training::Table(moments) => Some(moments.gradients()),
+            })
+            .collect();
+        adamw::sum_of_squares(&gradients).sqrt() as f32
+    }
+
+    /// One AdamW step on everything that is trained.
+    pub(super) fn update(&mut self, step: adamw::Step, weight_decay: f32) {
+        let decayed = 1.0 - step.rate * weight_decay;
+        let mut arrays = Vec::with_capacity(self.all.len());
+        for weight in &mut self.all {
+            match &mut weight.training {
+                Training::Frozen => {}
+                Training::Array {
+                    gradient,
+                    m,
+                    v,
+                    decays,
+                } => arrays.push(Arrays {
+                    p: weight.value.extract_tensor_mut().1,
+                    g: gradient.extract_tensor().1,
+                    m,
+                    v,
+                    decay: if *decays { decayed } else { 1.0 },
+                }),
+                Training::Table(moments) => arrays.push(moments.arrays(decayed)),
+            }
+        }
+        adamw::update_all(arrays, step);
+        for weight in &mut self.all {
+            if let Training::Table(moments) = &weight.training {
+                moments.store(weight.value.extract_tensor_mut().1);
+            }
+        }
+    }
+
+    /// The weights as they stand.
+    pub(super) fn snapshot(&self) -> Parameters {
+        let mut parameters = Parameters::default();
+        for weight in &self.all {
+            let (shape, values) = weight.value.extract_tensor();
+            let mut array = Array {
+                shape: shape.iter().map(|n| *n as usize).collect(),
+                data: values.to_vec(),
+            };
+            if let Training::Table(moments) = &weight.training {
+                moments.finish(&mut array.data);
+            }
+            parameters.insert(weight.name.clone(), array);
+        }
+        parameters
+    }
+}
+
+fn is_frozen(name: &str, model: &Model, freeze: Freeze) -> bool {
+    let in_layer = |n: usize| {
+        let layer = names::layer(model.config.family, n).attention_norm;
+        let end = layer
+            .find(&format!(".{n}."))
+            .map_or(0, |at| at + format!(".{n}.").len());
+        name.starts_with(&layer[..end])
+    };
+    match freeze {
+        Freeze::Nothing => false,
+        Freeze::Embeddings => name.starts_with("embeddings."),
+        Freeze::Layers(n) => name.starts_with("embeddings.") || (0..n).any(in_layer),
+    }
+}

@@ -1,0 +1,372 @@
+//! Whole runs of a small encoder on data that can be told apart.
+
+mod common;
+
+use std::sync::atomic::AtomicBool;
+
+use common::Noise;
+use noisegate_slm::train::train;
+use noisegate_slm::{
+    Base, Classifier, Embedder, Example, Hooks, Model, Progress, Runtime, ScratchConfig,
+    ServeOptions, SlmError, Summary, TrainOptions, TrainingData, Vocabulary,
+};
+
+const TOPICS: [(&str, [&str; 6]); 3] = [
+    (
+        "billing",
+        ["invoice", "charge", "refund", "payment", "bill", "fee"],
+    ),
+    (
+        "visits",
+        [
+            "appointment",
+            "schedule",
+            "cancel",
+            "visit",
+            "clinic",
+            "waiting",
+        ],
+    ),
+    (
+        "drugs",
+        [
+            "prescription",
+            "pharmacy",
+            "refill",
+            "dose",
+            "tablet",
+            "medicine",
+        ],
+    ),
+];
+const FILLER: [&str; 10] = [
+    "please", "the", "my", "about", "i", "need", "was", "again", "today", "help",
+];
+
+fn labels() -> Vec<String> {
+    TOPICS
+        .iter()
+        .map(|(label, _)| (*label).to_owned())
+        .collect()
+}
+
+/// Texts whose label shows in two of their words.
+fn examples(count: usize, seed: u64) -> Vec<Example> {
+    let mut noise = Noise(seed);
+    let mut pick = |n: usize| ((noise.next() + 1.0) / 2.0 * n as f32) as usize % n;
+    (0..count)
+        .map(|i| {
+            let (label, words) = TOPICS[i % TOPICS.len()];
+            let length = 3 + pick(12);
+            let mut text: Vec<&str> = (0..length).map(|_| FILLER[pick(FILLER.len())]).collect();
+            for _ in 0..2 {
+                text.insert(pick(text.len()), words[pick(words.len())]);
+            }
+            Example {
+                text: text.join(" "),
+                label: label.to_owned(),
+                weight: 1.0,
+            }
+        })
+        .collect()
+}
+
+fn scratch() -> Base {
+    Base::Scratch(ScratchConfig {
+        layers: 2,
+        hidden: 32,
+        heads: 2,
+        intermediate: 64,
+        length_max: 32,
+        vocabulary: Vocabulary::Train { size: 200 },
+    })
+}
+
+fn options() -> TrainOptions {
+    TrainOptions {
+        epochs: 4,
+        batch: 16,
+        learning_rate: 2e-3,
+        threads: 2,
+        seed: 11,
+        ..TrainOptions::default()
+    }
+}
+
+fn run(
+    runtime: &Runtime,
+    base: &Base,
+    examples: &[Example],
+    options: &TrainOptions,
+) -> Result<(Model, Summary), SlmError> {
+    let data = TrainingData {
+        labels: &labels(),
+        examples,
+        validation: &[],
+    };
+    let hooks = Hooks {
+        progress: &mut |_| {},
+        cancel: &AtomicBool::new(false),
+    };
+    train(runtime, base, &data, options, hooks)
+}
+
+fn accuracy(runtime: &Runtime, model: &Model, examples: &[Example]) -> f64 {
+    let mut classifier = Classifier::new(runtime, model, &ServeOptions::default()).unwrap();
+    let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
+    let predictions = classifier.predict(&texts).unwrap();
+    let right = predictions
+        .iter()
+        .zip(examples)
+        .filter(|(p, e)| classifier.labels()[p.label] == e.label)
+        .count();
+    right as f64 / examples.len() as f64
+}
+
+#[test]
+fn a_small_encoder_learns_what_can_be_learned() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let (model, summary) = run(&runtime, &scratch(), &examples(600, 1), &options()).unwrap();
+    let accuracy = accuracy(&runtime, &model, &examples(300, 2));
+    assert!(accuracy > 0.95, "{accuracy}");
+    assert_eq!(summary.examples, 600);
+    assert_eq!(summary.steps, 4 * 38);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_weights_bit_for_bit() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let options = TrainOptions {
+        epochs: 1,
+        dropout: 0.1,
+        ..options()
+    };
+    let data = examples(150, 3);
+    let (first, _) = run(&runtime, &scratch(), &data, &options).unwrap();
+    let (second, _) = run(&runtime, &scratch(), &data, &options).unwrap();
+    assert_eq!(first.weights, second.weights);
+    let other = TrainOptions {
+        seed: 12,
+        ..options
+    };
+    let (third, _) = run(&runtime, &scratch(), &data, &other).unwrap();
+    assert_ne!(first.weights, third.weights);
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_batch_mates() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let few = TrainOptions {
+        steps_max: Some(5),
+        ..options()
+    };
+    let (model, _) = run(&runtime, &scratch(), &examples(200, 4), &few).unwrap();
+    let long = vec!["please help about my invoice today"; 4].join(" ");
+    let texts = ["the refund", long.as_str(), "my tablet was"];
+    let mut classifier = Classifier::new(&runtime, &model, &ServeOptions::default()).unwrap();
+    let together = classifier.predict(&texts).unwrap();
+    for (text, padded) in texts.iter().zip(&together) {
+        let alone = &classifier.predict(&[text]).unwrap()[0];
+        for (a, b) in alone.probabilities.iter().zip(&padded.probabilities) {
+            assert!((a - b).abs() < 1e-5, "{text}: {a} vs {b}");
+        }
+    }
+    let mut embedder = Embedder::new(&runtime, &model, &ServeOptions::default()).unwrap();
+    let together = embedder.embed(&texts).unwrap();
+    for (i, text) in texts.iter().enumerate() {
+        let alone = embedder.embed(&[text]).unwrap();
+        let largest = alone
+            .row(0)
+            .iter()
+            .zip(together.row(i))
+            .map(|(a, b)| (a - b).abs());
+        assert!(largest.fold(0.0, f32::max) < 1e-5, "{text}");
+        let norm: f32 = together.row(i).iter().map(|v| v * v).sum();
+        assert!((norm - 1.0).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn the_best_epoch_is_kept_and_patience_stops_early() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let options = TrainOptions {
+        epochs: 30,
+        learning_rate: 5e-3,
+        validation_share: 0.2,
+        patience: Some(2),
+        ..options()
+    };
+    // A fifth of the labels is wrong: the encoder first learns, then learns by heart.
+    let mut data = examples(200, 5);
+    for example in data.iter_mut().step_by(5) {
+        example.label = "visits".to_owned();
+    }
+    let (_, summary) = run(&runtime, &scratch(), &data, &options).unwrap();
+    let validation = summary.validation.unwrap();
+    assert!(validation.accuracy > 0.6, "{summary:?}");
+    assert_eq!(summary.examples, 160);
+    assert!(summary.epochs < 30, "{summary:?}");
+    assert_eq!(summary.epochs, summary.kept_epoch + 2);
+}
+
+#[test]
+fn weights_of_zero_teach_nothing() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let mut data = examples(300, 6);
+    let mut lies = examples(300, 7);
+    for lie in &mut lies {
+        lie.label = "billing".to_owned();
+        lie.weight = 0.0;
+    }
+    data.extend(lies);
+    let (model, _) = run(&runtime, &scratch(), &data, &options()).unwrap();
+    let accuracy = accuracy(&runtime, &model, &examples(300, 8));
+    assert!(accuracy > 0.95, "{accuracy}");
+}
+
+#[test]
+fn progress_counts_and_cancel_stops() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let data = examples(100, 9);
+    let labels = labels();
+    let data = TrainingData {
+        labels: &labels,
+        examples: &data,
+        validation: &[],
+    };
+    let cancel = AtomicBool::new(false);
+    let mut heard: Vec<Progress> = Vec::new();
+    let mut listen = |progress: &Progress| {
+        heard.push(progress.clone());
+        if progress.step == 5 {
+            cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    };
+    let hooks = Hooks {
+        progress: &mut listen,
+        cancel: &cancel,
+    };
+    let error = train(&runtime, &scratch(), &data, &options(), hooks).unwrap_err();
+    assert!(matches!(error, SlmError::Cancelled { step: 6 }), "{error}");
+    assert_eq!(heard.len(), 5);
+    assert_eq!((heard[4].step, heard[4].steps), (5, 28));
+    assert!(
+        heard
+            .iter()
+            .all(|p| p.loss.is_finite() && p.rows_per_second > 0.0)
+    );
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_with_the_step() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let options = TrainOptions {
+        learning_rate: 1e38,
+        warmup_share: 0.0,
+        ..options()
+    };
+    let error = run(&runtime, &scratch(), &examples(200, 10), &options).unwrap_err();
+    assert!(matches!(error, SlmError::Diverged { .. }), "{error}");
+    assert!(
+        error.to_string().contains("lower `learning_rate`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn bad_data_is_refused_before_training() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let error = |examples: &[Example]| {
+        run(&runtime, &scratch(), examples, &options())
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(error(&[]).contains("training set is empty"));
+    let mut data = examples(30, 1);
+    data[4].label = "weather".to_owned();
+    assert!(error(&data).contains("example 4 has the label `weather`"));
+    let one: Vec<Example> = examples(30, 1)
+        .into_iter()
+        .filter(|e| e.label == "billing")
+        .collect();
+    assert!(error(&one).contains("all 10 training examples have the label `billing`"));
+    let mut data = examples(30, 1);
+    data[2].weight = f32::NAN;
+    assert!(error(&data).contains("example 2 has the weight NaN"));
+}
+
+#[test]
+fn frozen_parts_stay_as_they_are() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let data = examples(60, 1);
+    let options = TrainOptions {
+        epochs: 1,
+        freeze: noisegate_slm::Freeze::Layers(1),
+        ..options()
+    };
+    let texts = data.iter().map(|e| e.text.as_str());
+    let before = Model::from_base(&scratch(), texts, options.seed).unwrap();
+    let (after, _) = run(&runtime, &scratch(), &data, &options).unwrap();
+    for (name, array) in before.weights.iter() {
+        let frozen = name.starts_with("embeddings.") || name.starts_with("encoder.layer.0.");
+        let same = after.weights.get(name).unwrap() == array;
+        // The key bias has a zero gradient: softmax ignores what all scores of a row share.
+        if !name.ends_with("key.bias") {
+            assert_eq!(frozen, same, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_saved_model_predicts_the_same_and_is_never_half_written() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let few = TrainOptions {
+        steps_max: Some(8),
+        ..options()
+    };
+    let (model, _) = run(&runtime, &scratch(), &examples(200, 4), &few).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    model.save(&path, "# A model\n").unwrap();
+    let read = Model::read_classifier(&path).unwrap();
+    assert_eq!(read.weights, model.weights);
+    assert_eq!(read.labels, model.labels);
+    let texts = ["the refund", "my tablet was late", "zzz qqq"];
+    let mut ours = Classifier::new(&runtime, &model, &ServeOptions::default()).unwrap();
+    let mut theirs = Classifier::new(&runtime, &read, &ServeOptions::default()).unwrap();
+    assert_eq!(
+        ours.predict(&texts).unwrap(),
+        theirs.predict(&texts).unwrap()
+    );
+    let error = model.save(&path, "").unwrap_err();
+    assert!(matches!(error, SlmError::Exists { .. }), "{error}");
+    let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "nothing but the model is left");
+    // A place that cannot be written leaves nothing behind.
+    let file = folder.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    assert!(matches!(
+        model.save(&file.join("model"), ""),
+        Err(SlmError::Write { .. })
+    ));
+}
