@@ -1,0 +1,403 @@
+//! What `check` knows of the steps: their ports, parameters and weights.
+//!
+//! Host steps are listed here; guest steps come from the plugins' manifests. The
+//! mechanism's own parameters (`sampling_rate`, `steps`, `clip`) are added to
+//! every guest here and never left to a manifest: they belong to the gate.
+
+use noisegate_workflow::{
+    Catalog, Cores, ParamKind, ParamSpec, PluginSignature, PortSpec, PortType, StepSignature,
+    Weight,
+};
+use serde_json::Value;
+
+use crate::plugin::{Kind, Parameter, ParameterKind, Plugin, Plugins};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Everything that a workflow can name.
+pub fn catalog(plugins: &Plugins) -> Catalog {
+    let guests = plugins
+        .0
+        .values()
+        .filter(|plugin| plugin.manifest.plugin.kind == Kind::Guest);
+    let models = plugins.0.values().filter_map(|plugin| {
+        let holds = match plugin.manifest.plugin.kind {
+            Kind::Guest => return None,
+            Kind::LanguageModel => PortType::LanguageModel,
+            Kind::Encoder => PortType::Encoder,
+        };
+        let help = plugin.manifest.plugin.help.clone();
+        Some(PluginSignature {
+            name: plugin.name().to_owned(),
+            holds,
+            help,
+        })
+    });
+    Catalog {
+        steps: host_steps()
+            .into_iter()
+            .chain(guests.map(guest_step))
+            .collect(),
+        plugins: models.collect(),
+    }
+}
+
+fn host_steps() -> Vec<StepSignature> {
+    vec![
+        cluster(),
+        judge(),
+        augment(),
+        pretrain(),
+        train(),
+        evaluate(),
+    ]
+}
+
+fn all_cores(memory_bytes: u64) -> Weight {
+    Weight {
+        cores: Cores::All,
+        memory_bytes,
+    }
+}
+
+fn seed() -> ParamSpec {
+    ParamSpec::int("seed", 0, i64::from(u32::MAX))
+        .default(0)
+        .help("seed of every random choice")
+}
+
+fn cluster() -> StepSignature {
+    StepSignature::host(
+        "llm:cluster",
+        "embeds samples and groups similar ones by k-means",
+    )
+    .reads(PortSpec::one("samples", PortType::Records).help("samples to group"))
+    .reads(PortSpec::one("embedder", PortType::Encoder).help("sentence encoder"))
+    .makes("clusters", PortType::Clusters)
+    .with(
+        ParamSpec::int("cluster_size", 1, 1000)
+            .default(4)
+            .help("samples in a cluster, on average"),
+    )
+    .with(seed())
+    .weight(all_cores(GIB))
+}
+
+fn judge() -> StepSignature {
+    StepSignature::host("llm:judge", "lets a language model keep the eligible samples of each cluster")
+        .reads(PortSpec::one("clusters", PortType::Clusters).or(PortType::Records).help("samples, with clusters if `llm:cluster` ran"))
+        .reads(PortSpec::one("model", PortType::LanguageModel).help("the judge"))
+        .makes("samples", PortType::Records)
+        .with(ParamSpec::choice("mode", &["likelihood", "prompt", "off"]).default("likelihood").help("compare likelihoods under each label (any model), ask for a list (instruction-tuned models), or judge form and near-duplicates only"))
+        .with(ParamSpec::float("margin", 0.0, 10.0).default(0.1).help("likelihood: drop a sample that another label fits better by more than this, nats per token"))
+        .with(ParamSpec::int("shots", 0, 16).default(2).help("likelihood: examples of a label to judge by"))
+        .with(ParamSpec::int("rivals", 1, 100).default(2).help("likelihood: other labels to compare with"))
+        .with(ParamSpec::float("duplicate_similarity", 0.05, 1.0).default(0.7).help("Jaccard similarity of word pairs at which a sample repeats another"))
+        .with(ParamSpec::int("words_min", 1, 1000).default(3).help("shorter samples are dropped"))
+        .with(device())
+        .with(seed())
+        .weight(all_cores(2 * GIB))
+}
+
+fn augment() -> StepSignature {
+    StepSignature::host("llm:augment", "writes new samples from few-shot demonstrations")
+        .reads(PortSpec::one("demonstrations", PortType::Records).help("released samples to imitate"))
+        .reads(PortSpec::one("model", PortType::LanguageModel).help("the writer"))
+        .makes("samples", PortType::Records)
+        .makes("report", PortType::Report)
+        .with(ParamSpec::int("samples_per_label", 1, 100_000).default(100).help("new samples wanted for each label"))
+        .with(ParamSpec::choice("style", &["completion", "instruction"]).default("completion").help("how the model is asked: base models go on with a text, instructed ones are told what to do"))
+        .with(ParamSpec::int("shots", 1, 16).default(2).help("demonstrations of the wanted label in a prompt"))
+        .with(ParamSpec::int("contrast_shots", 0, 16).default(0).help("demonstrations of other labels in a prompt"))
+        .with(ParamSpec::int("adapt_epochs", 0, 100).default(4).help("passes of training on the demonstrations before imitating them; 0 for large models"))
+        .with(ParamSpec::int("batch", 1, 512).default(32).help("sequences generated together"))
+        .with(ParamSpec::int("tokens_max", 4, 2048).default(64).help("longest answer"))
+        .with(ParamSpec::int("retries_max", 0, 50).default(3).help("rounds after the first for what is still missing"))
+        .with(ParamSpec::float("temperature", 0.0, 5.0).default(0.9).help("sampling temperature; 0 is greedy"))
+        .with(ParamSpec::float("top_p", 0.01, 1.0).default(0.95).help("nucleus sampling"))
+        .with(ParamSpec::float("duplicate_similarity", 0.05, 1.0).default(0.7).help("Jaccard similarity of word pairs at which a sample repeats another"))
+        .with(ParamSpec::bool("keep_demonstrations").default(true).help("pass the demonstrations on beside the new samples"))
+        .with(device())
+        .with(seed())
+        .weight(all_cores(2 * GIB))
+}
+
+fn device() -> ParamSpec {
+    ParamSpec::choice("device", &["cpu", "cuda"])
+        .default("cpu")
+        .help("where the model runs; cuda needs a build with that feature")
+}
+
+fn pretrain() -> StepSignature {
+    StepSignature::host(
+        "llm:pretrain",
+        "trains a small Llama-style language model from public text",
+    )
+    .reads(PortSpec::many("text", PortType::Records).help("public text, a document a row"))
+    .reads(
+        PortSpec::optional("held_out", PortType::Records)
+            .help("text to measure bits per byte on; equal titles are dropped from training"),
+    )
+    .makes("model", PortType::LanguageModel)
+    .makes("report", PortType::Report)
+    .with(
+        ParamSpec::text("weights")
+            .default("")
+            .help("share of each input in training, with commas between; all alike by default"),
+    )
+    .with(
+        ParamSpec::text("tokenizer_documents")
+            .default("")
+            .help("documents of each input to train the tokenizer on, with commas between"),
+    )
+    .with(
+        ParamSpec::int("vocabulary", 300, 65_536)
+            .default(4096)
+            .help("tokens of the byte-level BPE tokenizer"),
+    )
+    .with(
+        ParamSpec::int("hidden", 16, 4096)
+            .default(192)
+            .help("width of the residual stream"),
+    )
+    .with(
+        ParamSpec::int("layers", 1, 64)
+            .default(6)
+            .help("decoder layers"),
+    )
+    .with(
+        ParamSpec::int("heads", 1, 64)
+            .default(6)
+            .help("attention heads; they divide `hidden`"),
+    )
+    .with(
+        ParamSpec::int("intermediate", 16, 16_384)
+            .default(512)
+            .help("width of the MLP"),
+    )
+    .with(
+        ParamSpec::int("context", 16, 8192)
+            .default(256)
+            .help("longest sequence, tokens"),
+    )
+    .with(
+        ParamSpec::int("batch", 1, 4096)
+            .default(8)
+            .help("sequences in an optimiser step"),
+    )
+    .with(
+        ParamSpec::int("tokens", 1000, i64::MAX)
+            .default(10_000_000)
+            .help("tokens to train on"),
+    )
+    .with(
+        ParamSpec::float("seconds", 1.0, 1e9)
+            .or_null()
+            .help("stop after this time, if the tokens are not used up by then"),
+    )
+    .with(
+        ParamSpec::float("matrix_rate", 1e-6, 1.0)
+            .default(0.02)
+            .help("Muon's peak learning rate, for the matrices of the layers"),
+    )
+    .with(
+        ParamSpec::float("adam_rate", 1e-6, 1.0)
+            .default(4e-3)
+            .help("AdamW's peak learning rate, for the rest"),
+    )
+    .with(
+        ParamSpec::int("warm_up_steps", 1, 1_000_000)
+            .default(60)
+            .help("steps in which the learning rates rise"),
+    )
+    .with(
+        ParamSpec::float("decay_from", 0.0, 1.0)
+            .default(0.4)
+            .help("share of the budget after which they fall"),
+    )
+    .with(seed())
+    .weight(all_cores(6 * GIB))
+}
+
+fn train() -> StepSignature {
+    StepSignature::host("slm:train", "trains a small encoder as a classifier")
+        .reads(
+            PortSpec::many("records", PortType::Records)
+                .private()
+                .labelled()
+                .help("labelled texts, private to this site or released"),
+        )
+        .reads(
+            PortSpec::optional("base", PortType::Encoder)
+                .help("encoder to fine-tune; none: a small one from scratch"),
+        )
+        .makes("model", PortType::Classifier)
+        .with(
+            ParamSpec::int("epochs", 1, 1000)
+                .default(4)
+                .help("passes over the records"),
+        )
+        .with(
+            ParamSpec::int("batch", 1, 1024)
+                .default(32)
+                .help("records in an optimiser step"),
+        )
+        .with(
+            ParamSpec::int("tokens_max", 8, 512)
+                .default(64)
+                .help("longer texts are cut"),
+        )
+        .with(
+            ParamSpec::float("learning_rate", 1e-7, 1.0)
+                .or_null()
+                .help("peak learning rate; by default 1e-3 from scratch, 1e-4 with a base"),
+        )
+        .with(
+            ParamSpec::float("weight_decay", 0.0, 0.999)
+                .default(0.01)
+                .help("AdamW's weight decay"),
+        )
+        .with(
+            ParamSpec::float("warm_up", 0.0, 0.9)
+                .default(0.1)
+                .help("share of the steps in which the learning rate rises"),
+        )
+        .with(
+            ParamSpec::float("dropout", 0.0, 0.9)
+                .default(0.1)
+                .help("dropout probability"),
+        )
+        .with(
+            ParamSpec::float("released_weight", 0.0, 100.0)
+                .default(1.0)
+                .help("weight of a released record beside a private one"),
+        )
+        .with(
+            ParamSpec::int("layers", 1, 24)
+                .default(2)
+                .help("from scratch: transformer layers"),
+        )
+        .with(
+            ParamSpec::int("hidden", 16, 1024)
+                .default(128)
+                .help("from scratch: width of a token"),
+        )
+        .with(
+            ParamSpec::int("heads", 1, 16)
+                .default(4)
+                .help("from scratch: attention heads; they divide `hidden`"),
+        )
+        .with(
+            ParamSpec::int("intermediate", 16, 4096)
+                .default(512)
+                .help("from scratch: width of the feed-forward layer"),
+        )
+        .with(
+            ParamSpec::int("vocabulary", 300, 65_536)
+                .default(8000)
+                .help("from scratch: entries of the WordPiece vocabulary"),
+        )
+        .with(seed())
+        .weight(all_cores(3 * GIB))
+}
+
+fn evaluate() -> StepSignature {
+    StepSignature::host(
+        "slm:evaluate",
+        "scores a classifier: accuracy, macro-F1, confusion matrix",
+    )
+    .reads(
+        PortSpec::one("model", PortType::Classifier)
+            .private()
+            .help("the classifier"),
+    )
+    .reads(
+        PortSpec::one("records", PortType::Records)
+            .private()
+            .labelled()
+            .help("held-out labelled texts"),
+    )
+    .makes("report", PortType::Report)
+    .with(
+        ParamSpec::int("batch", 1, 4096)
+            .default(64)
+            .help("records scored together"),
+    )
+    .with(seed())
+    .weight(Weight {
+        cores: Cores::One,
+        memory_bytes: 512 * MIB,
+    })
+}
+
+fn guest_step(plugin: &Plugin) -> StepSignature {
+    let manifest = &plugin.manifest;
+    let records = PortSpec::one("records", PortType::Records)
+        .private()
+        .labelled();
+    let mut signature =
+        StepSignature::guest(&format!("guest:{}", plugin.name()), &manifest.plugin.help)
+            .reads(records.help("private records; each unit is seen by one fresh instance"))
+            .weight(all_cores(2 * GIB));
+    for read in &manifest.reads {
+        signature = signature.reads(PortSpec::one(&read.port, read.holds));
+    }
+    for output in &manifest.outputs {
+        signature = signature.makes(&output.port, output.holds);
+    }
+    signature = signature
+        .with(
+            ParamSpec::float("sampling_rate", 1e-6, 1.0)
+                .default(0.1)
+                .help("probability with which a unit enters a query"),
+        )
+        .with(
+            ParamSpec::int("steps", 1, 1_000_000)
+                .default(50)
+                .help("queries asked of the gate"),
+        )
+        .with(
+            ParamSpec::float("clip", 1e-6, 1e6)
+                .default(1.0)
+                .help("L2 norm to which each unit's contribution is clipped"),
+        )
+        .with(seed());
+    for parameter in &manifest.with {
+        signature = signature.with(guest_parameter(parameter));
+    }
+    signature
+}
+
+fn guest_parameter(parameter: &Parameter) -> ParamSpec {
+    let (min, max) = (parameter.min, parameter.max);
+    // A manifest's bounds are floats; whole numbers are bounded well inside i64.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "saturates, which is what a bound wants"
+    )]
+    let whole = |bound: Option<f64>, otherwise: i64| bound.map_or(otherwise, |value| value as i64);
+    let kind = match (&parameter.choices, parameter.kind) {
+        (Some(choices), _) => ParamKind::Choice(choices.clone()),
+        (None, ParameterKind::Int) => ParamKind::Int {
+            min: whole(min, i64::MIN),
+            max: whole(max, i64::MAX),
+        },
+        (None, ParameterKind::Float) => ParamKind::Float {
+            min: min.unwrap_or(f64::MIN),
+            max: max.unwrap_or(f64::MAX),
+        },
+        (None, ParameterKind::Bool) => ParamKind::Bool,
+        (None, ParameterKind::String) => ParamKind::Text,
+    };
+    let default = parameter
+        .default
+        .as_ref()
+        .map(|value| serde_json::to_value(value).unwrap_or(Value::Null));
+    ParamSpec {
+        name: parameter.name.clone(),
+        kind,
+        default,
+        help: parameter.help.clone(),
+    }
+}

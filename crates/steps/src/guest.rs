@@ -1,0 +1,428 @@
+//! `guest:NAME`: the step that may read private records, because nothing but
+//! noised sums can leave it.
+//!
+//! ```text
+//! 1 public    load the component, calibrate the noise, start the public side, rehearse
+//! 2 ledger    RESERVED: durable, before the first private row is read
+//!             (or: the same request was answered before, the same bytes again)
+//! 3 private   read the units, run every query through the gate
+//! 4 ledger    SEALED with the outputs, then RELEASED
+//! ```
+//!
+//! Everything that can be wrong with a workflow, a guest or a model shows in 1,
+//! where it costs nothing. From 2 on the charge stays, whatever happens.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use noisegate_engine::store::files_below;
+use noisegate_engine::{Event, Input, Made, Step, StepContext, StepFailure};
+use noisegate_privacy::{
+    ClipBound, Event as PrivacyEvent, NoiseMultiplier, SamplingRate, calibrate,
+};
+use noisegate_sandbox::{
+    Declaration, Digest, File, Guest, Limits, Progress, Randomness, SandboxError, Session,
+    TextRecord, Unit,
+};
+use noisegate_workflow::Charge;
+use serde_json::json;
+
+use crate::ledger::{Account, Answer, Cap, Order};
+use crate::plugin::{Component, Output, Plugin};
+use crate::resolve::{Row, read_data};
+use crate::with::With;
+
+/// Runs one guest plugin.
+pub struct GuestStep {
+    /// The plugin.
+    pub plugin: Plugin,
+    /// One folder a site, with its ledger and key.
+    pub sites: PathBuf,
+}
+
+impl Step for GuestStep {
+    fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
+        let mechanism = Mechanism::of(context)?;
+        let mut session = self.start(context, &mechanism)?;
+        rehearse(&mut session, context, &mechanism)?;
+
+        let mut account = Account::open(&self.sites.join(context.step.site.as_str()))?;
+        let answer = account.reserve(Order {
+            data: mechanism.records.path(),
+            data_set: mechanism.data_set(),
+            cap: mechanism.cap()?,
+            events: session.spec().events(u64::from(mechanism.steps)),
+            guest: self.component()?.sha256.parse().map_err(bad_input)?,
+            parameters: parameters_digest(context)?,
+            note: format!("run {}, step {}", context.run, context.step.name),
+        })?;
+        let reservation = match answer {
+            Answer::Charged(reservation) => reservation,
+            Answer::Again(files) => {
+                context.note(
+                    "the same request was answered before: the same bytes again, at no charge",
+                );
+                return self.write(context, files);
+            }
+        };
+        (context.record)(Event::Charged {
+            step: context.step.name.to_string(),
+            data_set: mechanism.data_set(),
+            epsilon: mechanism.charge.epsilon.get(),
+            delta: mechanism.charge.delta.get(),
+            spent_epsilon: account.spent_epsilon(&mechanism.data_set())?,
+        });
+
+        let units = read_units(mechanism.records)?;
+        let randomness = Randomness::from_os().map_err(failed)?;
+        let mut progress = |progress: Progress| match progress {
+            Progress::Working { done, total } => {
+                context.progress(done.into(), total.into(), "working on released values")
+            }
+            Progress::Query { index, total } => {
+                context.progress(index.into(), total.into(), "asking the gate")
+            }
+        };
+        let released = session
+            .run(&units, randomness, &mut progress, context.cancel)
+            .map_err(failed)?;
+        let files = account.seal_and_release(&reservation, released.value())?;
+        self.write(context, files)
+    }
+}
+
+/// The mechanism as the workflow declares it.
+struct Mechanism<'a> {
+    records: &'a Input,
+    charge: &'a Charge,
+    clip: ClipBound,
+    sampling_rate: SamplingRate,
+    noise_multiplier: NoiseMultiplier,
+    steps: u32,
+    units_public: u64,
+}
+
+impl<'a> Mechanism<'a> {
+    fn of(context: &'a StepContext<'_>) -> Result<Self, StepFailure> {
+        let records = context
+            .inputs
+            .one("records")
+            .ok_or_else(|| defect("the port `records` is not connected"))?;
+        let Input::Data { data, .. } = records else {
+            return Err(defect("`records` is not a data set"));
+        };
+        let charge = context
+            .step
+            .charge
+            .as_ref()
+            .ok_or_else(|| defect("the plan has no charge for it"))?;
+        let with = With(&context.step.with);
+        let sampling_rate = SamplingRate::new(with.float("sampling_rate")?).map_err(bad_input)?;
+        let steps = u32::try_from(with.count("steps")?).map_err(bad_input)?;
+        let target = calibrate::Target {
+            epsilon: charge.epsilon,
+            delta: charge.delta,
+            sampling_rate,
+        };
+        // The guest has not said its dimension yet: the noise sampler's own error is
+        // set aside for the largest there may be.
+        let draws = u64::from(steps) * u64::from(Limits::default().dim_max);
+        let noise_multiplier = calibrate::noise_multiplier(
+            &target,
+            u64::from(steps),
+            &[PrivacyEvent::Noise { draws }],
+        )
+        .map_err(bad_input)?;
+        Ok(Self {
+            records,
+            charge,
+            clip: ClipBound::new(with.float("clip")?).map_err(bad_input)?,
+            sampling_rate,
+            noise_multiplier,
+            steps,
+            units_public: data
+                .units_public
+                .ok_or_else(|| defect("the data set has no `units_public`"))?,
+        })
+    }
+
+    /// The data set as the ledger names it.
+    fn data_set(&self) -> String {
+        let path = self.records.path();
+        path.canonicalize()
+            .unwrap_or_else(|_| path.to_owned())
+            .display()
+            .to_string()
+    }
+
+    fn cap(&self) -> Result<Cap, StepFailure> {
+        let budget = match self.records {
+            Input::Data { data, .. } => data.budget.as_ref(),
+            Input::Path { .. } => None,
+        };
+        let budget = budget.ok_or_else(|| defect("the data set has no `budget`"))?;
+        Ok(Cap {
+            epsilon: budget.epsilon,
+            delta: budget.delta,
+        })
+    }
+
+    fn labels(&self) -> &[String] {
+        match self.records {
+            Input::Data { labels, .. } => labels,
+            Input::Path { .. } => &[],
+        }
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a public figure, far below 2^53"
+    )]
+    fn expected_batch(&self) -> f64 {
+        self.sampling_rate.get() * self.units_public as f64
+    }
+}
+
+impl GuestStep {
+    fn component(&self) -> Result<&Component, StepFailure> {
+        self.plugin
+            .manifest
+            .component
+            .as_ref()
+            .ok_or_else(|| defect("the plugin has no component"))
+    }
+
+    /// Loads the guest and starts its public side: public inputs alone.
+    fn start(
+        &self,
+        context: &StepContext<'_>,
+        mechanism: &Mechanism<'_>,
+    ) -> Result<Session, StepFailure> {
+        let component = self.component()?;
+        let path = self.plugin.folder.join(&component.file);
+        let bytes = fs::read(&path).map_err(|error| {
+            StepFailure::BadInput(format!(
+                "could not read the guest `{}`: {error}",
+                path.display()
+            ))
+        })?;
+        let mut limits = Limits {
+            threads: context.cores,
+            ..Limits::default()
+        };
+        limits.private.fuel_per_call = component.fuel_per_unit;
+        limits.private.memory_bytes_max =
+            usize::try_from(component.memory_bytes_max).map_err(bad_input)?;
+        let pinned: Digest = component.sha256.parse().map_err(bad_input)?;
+        let guest = Guest::load(&bytes, Some(&pinned), &limits).map_err(bad_input)?;
+        let config = json!({
+            "with": guest_parameters(&self.plugin, context),
+            "labels": mechanism.labels(),
+            "mechanism": {
+                "sampling_rate": mechanism.sampling_rate.get(),
+                "noise_multiplier": mechanism.noise_multiplier.get(),
+                "clip": mechanism.clip.get(),
+                "steps": mechanism.steps,
+                "expected_batch": mechanism.expected_batch(),
+            },
+            "seed": context.step.with.get("seed"),
+        });
+        let declaration = Declaration {
+            clip: mechanism.clip,
+            noise_multiplier: mechanism.noise_multiplier,
+            sampling_rate: mechanism.sampling_rate,
+            units_public: mechanism.units_public,
+            steps: mechanism.steps,
+        };
+        Session::start(
+            &guest,
+            &config.to_string(),
+            &public_files(context)?,
+            declaration,
+        )
+        .map_err(bad_input)
+    }
+
+    /// Writes the outputs that the manifest names; a name chosen by the guest is never a path.
+    fn write(&self, context: &StepContext<'_>, files: Vec<File>) -> Result<Vec<Made>, StepFailure> {
+        let mut by_name: BTreeMap<String, Vec<u8>> = files
+            .into_iter()
+            .map(|file| (file.name, file.data))
+            .collect();
+        let write = |output: &Output| {
+            let data = by_name.remove(&output.file).ok_or_else(|| {
+                StepFailure::Failed(format!(
+                    "the guest did not output `{}`, which its manifest promises",
+                    output.file
+                ))
+            })?;
+            let path = context.work.join(format!("{}.jsonl", output.port));
+            fs::write(&path, data).map_err(|error| {
+                StepFailure::Failed(format!("could not write `{}`: {error}", path.display()))
+            })?;
+            Ok(Made {
+                port: output.port.clone(),
+                path,
+            })
+        };
+        self.plugin.manifest.outputs.iter().map(write).collect()
+    }
+}
+
+/// Shows a made-up record to a private instance, so that a guest that cannot work
+/// is told from one that can before anything is charged.
+fn rehearse(
+    session: &mut Session,
+    context: &StepContext<'_>,
+    mechanism: &Mechanism<'_>,
+) -> Result<(), StepFailure> {
+    let label = mechanism.labels().first().cloned().unwrap_or_default();
+    let text =
+        "this is a made-up record of about the usual length, to see that the guest works at all"
+            .to_owned();
+    let unit = Unit {
+        records: vec![TextRecord { text, label }],
+    };
+    let mut progress = |progress: Progress| {
+        if let Progress::Working { done, total } = progress {
+            context.progress(done.into(), total.into(), "preparing");
+        }
+    };
+    let rehearsal = session.rehearse(&unit, &mut progress).map_err(bad_input)?;
+    if let Some(problem) = rehearsal.problem {
+        return Err(StepFailure::BadInput(format!(
+            "the guest failed on a made-up record: {problem}; nothing was charged"
+        )));
+    }
+    Ok(())
+}
+
+/// The private units, in the file's order.
+fn read_units(records: &Input) -> Result<Vec<Unit>, StepFailure> {
+    let rows = read_data(records)?;
+    let record = |row: Row| TextRecord {
+        text: row.text,
+        label: row.label,
+    };
+    if rows.iter().all(|row| row.unit.is_none()) {
+        return Ok(rows
+            .into_iter()
+            .map(|row| Unit {
+                records: vec![record(row)],
+            })
+            .collect());
+    }
+    let mut by_unit: BTreeMap<String, Vec<TextRecord>> = BTreeMap::new();
+    for row in rows {
+        let unit = row.unit.clone().unwrap_or_default();
+        by_unit.entry(unit).or_default().push(record(row));
+    }
+    Ok(by_unit
+        .into_values()
+        .map(|records| Unit { records })
+        .collect())
+}
+
+/// The step's own parameters, without the mechanism's and the seed.
+fn guest_parameters(
+    plugin: &Plugin,
+    context: &StepContext<'_>,
+) -> serde_json::Map<String, serde_json::Value> {
+    let declared = |name: &str| {
+        plugin
+            .manifest
+            .with
+            .iter()
+            .any(|parameter| parameter.name == name)
+    };
+    let with = context.step.with.iter().filter(|(name, _)| declared(name));
+    with.map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+/// Every file of the public inputs as `port/relative/path`.
+fn public_files(context: &StepContext<'_>) -> Result<Vec<File>, StepFailure> {
+    let mut files = Vec::new();
+    for (port, inputs) in &context.inputs.0 {
+        for input in inputs {
+            let Input::Path { path, .. } = input else {
+                continue;
+            };
+            let found = if path.is_dir() {
+                files_below(path).map_err(failed)?
+            } else {
+                vec![(
+                    path.file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned(),
+                    path.clone(),
+                )]
+            };
+            for (relative, file) in found {
+                let data = fs::read(&file).map_err(failed)?;
+                files.push(File {
+                    name: format!("{port}/{relative}"),
+                    data,
+                });
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Pins everything but the data and the guest: parameters, labels, public inputs.
+///
+/// The names of the step and of the run are no part of it: they do not change the output.
+fn parameters_digest(context: &StepContext<'_>) -> Result<noisegate_ledger::Digest, StepFailure> {
+    let step = json!({ "with": context.step.with, "charge": context.step.charge });
+    let mut pinned = vec![step.to_string()];
+    for input in context.inputs.all("records") {
+        if let Input::Data { data, labels, .. } = input {
+            pinned.push(
+                json!({
+                    "labels": labels, "unit": data.unit, "units_public": data.units_public,
+                    "text": data.text_column, "label": data.label_column, "format": data.format,
+                })
+                .to_string(),
+            );
+        }
+    }
+    for file in public_files(context)? {
+        pinned.push(format!("{} {}", file.name, Digest::of(&file.data)));
+    }
+    Ok(noisegate_ledger::Digest::of(pinned.join("\n").as_bytes()))
+}
+
+fn defect(what: &str) -> StepFailure {
+    StepFailure::Failed(format!(
+        "{what}; `check` should have refused this workflow, please report it"
+    ))
+}
+
+fn bad_input(error: impl std::fmt::Display) -> StepFailure {
+    StepFailure::BadInput(error.to_string())
+}
+
+fn failed(error: impl Into<Failure>) -> StepFailure {
+    error.into().0
+}
+
+/// Errors that mean that the step could not do its work.
+struct Failure(StepFailure);
+
+impl From<SandboxError> for Failure {
+    fn from(error: SandboxError) -> Self {
+        Self(match error {
+            SandboxError::Cancelled => StepFailure::Cancelled,
+            other => StepFailure::Failed(other.to_string()),
+        })
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self(StepFailure::Failed(error.to_string()))
+    }
+}

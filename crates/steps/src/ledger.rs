@@ -1,0 +1,222 @@
+//! A guest step's dealings with its site's ledger.
+//!
+//! ```text
+//! <home>/sites/clinic/ledger.db    entries, signed
+//! <home>/sites/clinic/site.key     ed25519, mode 0600
+//! <home>/sites/clinic/site.pub     its public half, for auditors
+//! ```
+
+use std::path::Path;
+
+use noisegate_engine::StepFailure;
+use noisegate_engine::store::digest_of;
+use noisegate_ledger::{Digest, Error, Ledger, OpenOptions, Outcome, Request};
+use noisegate_sandbox::File;
+use serde::{Deserialize, Serialize};
+
+pub use noisegate_ledger::Cap;
+
+/// The ledger's file name below a site's folder.
+pub const LEDGER_FILE: &str = "ledger.db";
+/// The key's file name below a site's folder.
+pub const KEY_FILE: &str = "site.key";
+
+/// The public key's file name below a site's folder.
+pub const PUBLIC_KEY_FILE: &str = "site.pub";
+
+/// An open ledger.
+pub struct Account {
+    ledger: Ledger,
+}
+
+/// What a step asks for.
+pub struct Order<'a> {
+    /// The private file.
+    pub data: &'a Path,
+    /// The data set's name in the ledger.
+    pub data_set: String,
+    /// Its lifetime cap.
+    pub cap: Cap,
+    /// Everything but the data; the data's digest is added here.
+    pub events: Vec<noisegate_privacy::Event>,
+    /// SHA-256 of the guest.
+    pub guest: Digest,
+    /// SHA-256 of everything else that the output depends on.
+    pub parameters: Digest,
+    /// For people.
+    pub note: String,
+}
+
+/// The answer.
+pub enum Answer {
+    /// Charged; run the step, then [`Account::seal_and_release`].
+    Charged(noisegate_ledger::Reservation),
+    /// The same request was answered before: the same bytes again, at no charge.
+    Again(Vec<File>),
+}
+
+impl Account {
+    /// Opens, or begins, the ledger below `folder`.
+    ///
+    /// # Errors
+    /// [`StepFailure::Refused`] if it is damaged, of another key or version, or read-only.
+    pub fn open(folder: &Path) -> Result<Self, StepFailure> {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            StepFailure::Failed(format!("could not create `{}`: {error}", folder.display()))
+        })?;
+        let options = OpenOptions::new(folder.join(LEDGER_FILE), folder.join(KEY_FILE));
+        let ledger = Ledger::open(&options).map_err(refused)?;
+        // For auditors; the ledger itself never reads it.
+        let public = folder.join(PUBLIC_KEY_FILE);
+        if !public.exists() {
+            std::fs::write(&public, format!("{}\n", ledger.public_key())).map_err(|error| {
+                StepFailure::Failed(format!("could not write `{}`: {error}", public.display()))
+            })?;
+        }
+        Ok(Self { ledger })
+    }
+
+    /// Charges durably, or finds the earlier answer.
+    ///
+    /// The private file is read here as opaque bytes, for its digest alone.
+    ///
+    /// # Errors
+    /// [`StepFailure::Refused`] with what is spent, asked and left.
+    pub fn reserve(&mut self, order: Order<'_>) -> Result<Answer, StepFailure> {
+        self.ledger
+            .ensure_cap(&order.data_set, order.cap)
+            .map_err(refused)?;
+        let data = digest_of(order.data).map_err(|error| {
+            StepFailure::BadInput(format!(
+                "could not read `{}`: {error}",
+                order.data.display()
+            ))
+        })?;
+        let request = Request {
+            data_set: order.data_set,
+            data: data
+                .parse()
+                .map_err(|_| StepFailure::Failed("a digest did not parse".to_owned()))?,
+            guest: order.guest,
+            parameters: order.parameters,
+            events: order.events,
+            note: order.note,
+        };
+        match self.ledger.reserve(&request).map_err(refused)? {
+            Outcome::Charged(reservation) => Ok(Answer::Charged(reservation)),
+            Outcome::Stored(sealed) => Ok(Answer::Again(unpack(
+                &self.ledger.release(&sealed).map_err(refused)?,
+            )?)),
+        }
+    }
+
+    /// What the data set has spent under its cap.
+    ///
+    /// # Errors
+    /// [`StepFailure::Refused`] if the accountant cannot price the charges.
+    pub fn spent_epsilon(&mut self, data_set: &str) -> Result<f64, StepFailure> {
+        let spent = self.ledger.spent(data_set).map_err(refused)?;
+        Ok(spent.map_or(0.0, |spent| spent.epsilon))
+    }
+
+    /// Stores the outputs under the charge, then hands them out.
+    ///
+    /// # Errors
+    /// [`StepFailure::Refused`]; then nothing is released and the charge stays.
+    pub fn seal_and_release(
+        &mut self,
+        reservation: &noisegate_ledger::Reservation,
+        outputs: &[File],
+    ) -> Result<Vec<File>, StepFailure> {
+        let sealed = self
+            .ledger
+            .seal(reservation, &pack(outputs)?)
+            .map_err(refused)?;
+        unpack(&self.ledger.release(&sealed).map_err(refused)?)
+    }
+}
+
+/// Several files as the one output that a charge seals.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Packed {
+    name: String,
+    hex: String,
+}
+
+fn pack(files: &[File]) -> Result<Vec<u8>, StepFailure> {
+    let packed = |file: &File| Packed {
+        name: file.name.clone(),
+        hex: hex::encode(&file.data),
+    };
+    let packed: Vec<Packed> = files.iter().map(packed).collect();
+    serde_json::to_vec(&packed).map_err(|error| StepFailure::Failed(error.to_string()))
+}
+
+fn unpack(bytes: &[u8]) -> Result<Vec<File>, StepFailure> {
+    let damaged = || {
+        StepFailure::Refused(
+            "a sealed output in the ledger does not unpack; restore the ledger".to_owned(),
+        )
+    };
+    let packed: Vec<Packed> = serde_json::from_slice(bytes).map_err(|_| damaged())?;
+    let file = |one: Packed| {
+        Some(File {
+            name: one.name,
+            data: hex::decode(one.hex).ok()?,
+        })
+    };
+    packed
+        .into_iter()
+        .map(|one| file(one).ok_or_else(damaged))
+        .collect()
+}
+
+fn refused(error: Error) -> StepFailure {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(one) = cause {
+        text = format!("{text}: {one}");
+        cause = one.source();
+    }
+    StepFailure::Refused(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_outputs_unpack_to_the_same_bytes() {
+        let files = vec![
+            File {
+                name: "samples.jsonl".to_owned(),
+                data: b"{\"text\":\"\xc3\xa4\"}\n".to_vec(),
+            },
+            File {
+                name: "empty".to_owned(),
+                data: Vec::new(),
+            },
+            File {
+                name: "binary".to_owned(),
+                data: (0..=255).collect(),
+            },
+        ];
+        let again = unpack(&pack(&files).unwrap()).unwrap();
+        assert!(
+            files
+                .iter()
+                .zip(&again)
+                .all(|(one, two)| one.name == two.name && one.data == two.data)
+        );
+        assert_eq!(files.len(), again.len());
+    }
+
+    #[test]
+    fn a_damaged_output_is_refused() {
+        assert!(matches!(
+            unpack(b"[{\"name\":\"x\",\"hex\":\"zz\"}]"),
+            Err(StepFailure::Refused(_))
+        ));
+    }
+}

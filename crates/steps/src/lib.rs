@@ -1,0 +1,34 @@
+//! The steps a workflow can name, and the plugins they use.
+//!
+//! ```text
+//! plugins/*/plugin.toml ──plugin.rs──> Plugins ──catalog.rs──> Catalog (what `check` knows)
+//!                                         │
+//!                                         └────registry.rs──> Registry (what the engine runs)
+//! guest.rs   `guest:NAME`                       sandbox + gate + ledger
+//! llm.rs     `llm:cluster|judge|augment|pretrain`   candle
+//! slm.rs     `slm:train|evaluate`               ONNX Runtime
+//! ```
+//!
+//! Every step is a thin adapter: it turns artifacts into a crate's plain structs,
+//! calls it, and writes the results down. No mathematics lives here. The crates
+//! behind it (`sandbox`, `llm`, `slm`, `records`, `ledger`) know nothing of each
+//! other; this is where they meet.
+
+#![forbid(unsafe_code)]
+
+pub mod catalog;
+pub mod error;
+pub mod guest;
+pub mod ledger;
+pub mod llm;
+pub mod plugin;
+pub mod registry;
+pub mod resolve;
+pub mod samples;
+pub mod slm;
+pub mod with;
+
+pub use catalog::catalog;
+pub use error::PluginError;
+pub use plugin::{Plugin, Plugins};
+pub use registry::{Tools, registry};

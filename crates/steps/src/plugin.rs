@@ -1,0 +1,324 @@
+//! Plugins: one folder each, with a `plugin.toml` that pins every byte by SHA-256.
+//!
+//! ```text
+//! plugins/dp-generator/plugin.toml + dp-generator.wasm     kind = "guest"
+//! plugins/tiny-lm/plugin.toml + config, tokenizer, weights kind = "language-model"
+//! plugins/minilm/plugin.toml -> target/noisegate/minilm    kind = "encoder"
+//! ```
+//!
+//! Manifests are read when a workflow is checked; digests are compared when a
+//! plugin is used ([`Plugin::verify`]), because that reads whole model files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use noisegate_engine::store::digest_of;
+use noisegate_workflow::PortType;
+use serde::Deserialize;
+
+use crate::error::PluginError;
+
+/// A plugin whose manifest has been read.
+#[derive(Debug, Clone)]
+pub struct Plugin {
+    /// Where `plugin.toml` lies.
+    pub folder: PathBuf,
+    /// What it says.
+    pub manifest: Manifest,
+}
+
+/// `plugin.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// What it is.
+    pub plugin: About,
+    /// A guest's code.
+    pub component: Option<Component>,
+    /// A model's files.
+    pub model: Option<Model>,
+    /// What a guest asks of the gate.
+    pub mechanism: Option<Mechanism>,
+    /// Public inputs of a guest.
+    #[serde(default)]
+    pub reads: Vec<Reads>,
+    /// Outputs of a guest.
+    #[serde(default)]
+    pub outputs: Vec<Output>,
+    /// Parameters of a guest.
+    #[serde(default)]
+    pub with: Vec<Parameter>,
+}
+
+/// `[plugin]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// The name in `uses = "guest:NAME"` and `plugin:NAME`.
+    pub name: String,
+    /// What it holds.
+    pub kind: Kind,
+    /// Its own version.
+    pub version: String,
+    /// An SPDX expression.
+    pub licence: String,
+    /// The component's world.
+    #[serde(default)]
+    pub world: Option<String>,
+    /// One sentence.
+    pub help: String,
+}
+
+/// What a plugin holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Code for the sandbox.
+    Guest,
+    /// A decoder for candle.
+    LanguageModel,
+    /// An encoder for ONNX Runtime.
+    Encoder,
+}
+
+/// `[component]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Component {
+    /// The component's file.
+    pub file: String,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// How to make the same bytes again.
+    pub builder: String,
+    /// Fuel of one `contribute` call.
+    pub fuel_per_unit: u64,
+    /// Memory of one instance.
+    pub memory_bytes_max: u64,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// Where its files lie, relative to the manifest.
+    #[serde(default = "this_folder")]
+    pub folder: String,
+    /// How to get them if they are not there.
+    #[serde(default)]
+    pub remedy: Option<String>,
+    /// SHA-256 by file name.
+    pub sha256: BTreeMap<String, String>,
+}
+
+/// `[mechanism]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mechanism {
+    /// The only kind there is so far: `gaussian-sum`.
+    pub kind: MechanismKind,
+}
+
+/// A mechanism of the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MechanismKind {
+    /// A clipped, Poisson-sampled Gaussian sum for each query.
+    GaussianSum,
+}
+
+/// `[[reads]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reads {
+    /// The port.
+    pub port: String,
+    /// What may be connected.
+    #[serde(rename = "type")]
+    pub holds: PortType,
+}
+
+/// `[[outputs]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// The port.
+    pub port: String,
+    /// What it makes.
+    #[serde(rename = "type")]
+    pub holds: PortType,
+    /// The guest's name for it.
+    pub file: String,
+}
+
+/// `[[with]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameter {
+    /// The key in a step's `with`.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: ParameterKind,
+    /// Its default; without one it must be given.
+    pub default: Option<toml::Value>,
+    /// The least value.
+    pub min: Option<f64>,
+    /// The greatest value.
+    pub max: Option<f64>,
+    /// For a string: what it may be.
+    pub choices: Option<Vec<String>>,
+    /// One sentence.
+    pub help: String,
+}
+
+/// The type of a guest's parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ParameterKind {
+    /// A whole number.
+    Int,
+    /// A number.
+    Float,
+    /// True or false.
+    Bool,
+    /// Text.
+    String,
+}
+
+fn this_folder() -> String {
+    ".".to_owned()
+}
+
+impl Plugin {
+    /// Reads `folder/plugin.toml`.
+    ///
+    /// # Errors
+    /// [`PluginError`] if it is not there or not complete.
+    pub fn read(folder: &Path) -> Result<Self, PluginError> {
+        let path = folder.join("plugin.toml");
+        let text = fs::read_to_string(&path).map_err(|source| PluginError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let manifest: Manifest = toml::from_str(&text).map_err(|error| PluginError::Manifest {
+            path: path.clone(),
+            message: error.to_string(),
+        })?;
+        let (kind, table, complete) = match manifest.plugin.kind {
+            Kind::Guest => (
+                "guest",
+                "component",
+                manifest.component.is_some() && manifest.mechanism.is_some(),
+            ),
+            Kind::LanguageModel => ("language-model", "model", manifest.model.is_some()),
+            Kind::Encoder => ("encoder", "model", manifest.model.is_some()),
+        };
+        if !complete {
+            return Err(PluginError::Incomplete { path, kind, table });
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            manifest,
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.manifest.plugin.name
+    }
+
+    /// Where its files lie.
+    pub fn files(&self) -> PathBuf {
+        match &self.manifest.model {
+            Some(model) => self.folder.join(&model.folder),
+            None => self.folder.clone(),
+        }
+    }
+
+    /// Compares every pinned file with its digest.
+    ///
+    /// # Errors
+    /// [`PluginError::Missing`] or [`PluginError::Digest`].
+    pub fn verify(&self) -> Result<(), PluginError> {
+        let files = self.files();
+        for (name, pinned) in self.pins() {
+            let path = files.join(name);
+            if !path.is_file() {
+                let remedy = self
+                    .manifest
+                    .model
+                    .as_ref()
+                    .and_then(|model| model.remedy.clone());
+                return Err(PluginError::Missing {
+                    plugin: self.name().to_owned(),
+                    path,
+                    remedy: remedy.unwrap_or_else(|| "restore the plugin's folder".to_owned()),
+                });
+            }
+            let found = digest_of(&path).map_err(|source| PluginError::Io {
+                path: path.clone(),
+                source,
+            })?;
+            if found != *pinned {
+                return Err(PluginError::Digest {
+                    plugin: self.name().to_owned(),
+                    path,
+                    found,
+                    pinned: pinned.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn pins(&self) -> Vec<(&String, &String)> {
+        let component = self
+            .manifest
+            .component
+            .iter()
+            .map(|one| (&one.file, &one.sha256));
+        let model = self.manifest.model.iter().flat_map(|model| &model.sha256);
+        component.chain(model).collect()
+    }
+}
+
+/// All plugins of a folder, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Plugins(pub BTreeMap<String, Plugin>);
+
+impl Plugins {
+    /// Reads every `folder/*/plugin.toml`.
+    ///
+    /// # Errors
+    /// The first [`PluginError`].
+    pub fn scan(folder: &Path) -> Result<Self, PluginError> {
+        let io = |source| PluginError::Io {
+            path: folder.to_owned(),
+            source,
+        };
+        let mut found = BTreeMap::<String, Plugin>::new();
+        for entry in fs::read_dir(folder).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            if !path.join("plugin.toml").is_file() {
+                continue;
+            }
+            let plugin = Plugin::read(&path)?;
+            if let Some(first) = found.get(plugin.name()) {
+                return Err(PluginError::Duplicate {
+                    name: plugin.name().to_owned(),
+                    first: first.folder.clone(),
+                    second: path,
+                });
+            }
+            found.insert(plugin.name().to_owned(), plugin);
+        }
+        Ok(Self(found))
+    }
+
+    /// The plugin of that name.
+    pub fn get(&self, name: &str) -> Option<&Plugin> {
+        self.0.get(name)
+    }
+}

@@ -1,0 +1,62 @@
+//! The step kinds of this build, ready to run.
+
+use std::path::PathBuf;
+
+use noisegate_engine::{Registry, Step};
+
+use crate::guest::GuestStep;
+use crate::plugin::{Kind, Plugins};
+use crate::{llm, slm};
+
+/// What steps need from the machine.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// The ONNX Runtime library.
+    pub onnxruntime: PathBuf,
+    /// The folder that holds one folder a site, with its ledger and key.
+    pub sites: PathBuf,
+    /// The plugins.
+    pub plugins: Plugins,
+}
+
+/// Every step kind by its `uses` name.
+pub fn registry(tools: Tools) -> Registry {
+    let mut registry = Registry::new();
+    let mut add = |uses: &str, step: Box<dyn Step>| {
+        registry.insert(uses.to_owned(), step);
+    };
+    add(
+        "llm:cluster",
+        Box::new(llm::cluster::Cluster {
+            onnxruntime: tools.onnxruntime.clone(),
+        }),
+    );
+    add("llm:judge", Box::new(llm::judge::Judge));
+    add("llm:augment", Box::new(llm::augment::Augment));
+    add("llm:pretrain", Box::new(llm::pretrain::Pretrain));
+    add(
+        "slm:train",
+        Box::new(slm::Train {
+            onnxruntime: tools.onnxruntime.clone(),
+        }),
+    );
+    add(
+        "slm:evaluate",
+        Box::new(slm::Evaluate {
+            onnxruntime: tools.onnxruntime.clone(),
+        }),
+    );
+    for plugin in tools.plugins.0.into_values() {
+        if plugin.manifest.plugin.kind == Kind::Guest {
+            let uses = format!("guest:{}", plugin.name());
+            add(
+                &uses,
+                Box::new(GuestStep {
+                    plugin,
+                    sites: tools.sites.clone(),
+                }),
+            );
+        }
+    }
+    registry
+}

@@ -1,0 +1,74 @@
+//! Records as steps pass them on: JSON Lines of `{"text", "label"}`, with the
+//! cluster number beside it after `llm:cluster`.
+
+use std::path::Path;
+
+use noisegate_engine::{Input, StepFailure};
+use serde::{Deserialize, Serialize};
+
+use crate::resolve::read_data;
+
+/// One labelled text that has left the gate, or was public from the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The text.
+    pub text: String,
+    /// Its label.
+    pub label: String,
+    /// The cluster it was put in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<usize>,
+}
+
+/// Reads the samples of an input: an artifact, or a data set.
+///
+/// # Errors
+/// [`StepFailure::BadInput`] with file and line; the row itself is never quoted.
+pub fn read(input: &Input) -> Result<Vec<Sample>, StepFailure> {
+    let Input::Path { path, .. } = input else {
+        let rows = read_data(input)?;
+        return Ok(rows
+            .into_iter()
+            .map(|row| Sample {
+                text: row.text,
+                label: row.label,
+                cluster: None,
+            })
+            .collect());
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        StepFailure::Failed(format!("could not read `{}`: {error}", path.display()))
+    })?;
+    let parse = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|_| {
+            StepFailure::BadInput(format!(
+                "`{}`, line {}: not a sample; a line is {{\"text\": …, \"label\": …}}",
+                path.display(),
+                number + 1
+            ))
+        })
+    };
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(parse)
+        .collect()
+}
+
+/// Writes samples to `path`.
+///
+/// # Errors
+/// [`StepFailure::Failed`], for instance on a full disk.
+pub fn write(path: &Path, samples: &[Sample]) -> Result<(), StepFailure> {
+    let mut text = String::new();
+    for sample in samples {
+        let line = serde_json::to_string(sample).map_err(|error| {
+            StepFailure::Failed(format!("could not write a sample as JSON: {error}"))
+        })?;
+        text.push_str(&line);
+        text.push('\n');
+    }
+    std::fs::write(path, text).map_err(|error| {
+        StepFailure::Failed(format!("could not write `{}`: {error}", path.display()))
+    })
+}
