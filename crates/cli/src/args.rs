@@ -1,0 +1,240 @@
+//! The arguments, as clap reads them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use noisegate_workflow::Override;
+
+/// Runs workflows whose steps on private text can emit noised outputs only.
+#[derive(Debug, Parser)]
+#[command(name = "noisegate", version, max_term_width = 100)]
+pub struct Arguments {
+    /// Where things lie on this machine.
+    #[command(flatten)]
+    pub place: Place,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where things lie on this machine.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// Folder for runs, artifacts and the sites' ledgers.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = ".noisegate",
+        env = "NOISEGATE_HOME"
+    )]
+    pub home: PathBuf,
+    /// Folder of plugins; by default the nearest `plugins/` at or above the workflow file.
+    #[arg(long, global = true, value_name = "DIR", env = "NOISEGATE_PLUGINS")]
+    pub plugins: Option<PathBuf>,
+    /// The ONNX Runtime library; by default the one that `cargo xtask setup` fetched.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "NOISEGATE_ONNXRUNTIME"
+    )]
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prove a workflow without running it; reports every error at once.
+    Check(Which),
+    /// Show the steps, the labels of all artifacts and the budget a run would spend.
+    Plan(Which),
+    /// Print the workflow as a Graphviz graph.
+    Graph(Which),
+    /// Run a workflow.
+    Run(RunWhich),
+    /// List past runs.
+    Runs(Json),
+    /// Show what a run did.
+    Show(Shown),
+    /// The privacy budget.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Guest components.
+    #[command(subcommand)]
+    Guest(GuestCommand),
+    /// Privacy arithmetic.
+    #[command(subcommand)]
+    Privacy(PrivacyCommand),
+    /// Say what this machine has and lacks.
+    Doctor(Json),
+}
+
+/// A workflow file with overrides.
+#[derive(Debug, Args)]
+pub struct Which {
+    /// The workflow file.
+    #[arg(value_name = "FILE")]
+    pub workflow: PathBuf,
+    /// Override a value, such as `params.epsilon=3` or `data.train=notes.jsonl`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<Override>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A workflow file and how to run it.
+#[derive(Debug, Args)]
+pub struct RunWhich {
+    /// Which workflow.
+    #[command(flatten)]
+    pub which: Which,
+    /// Threads that all running steps together may keep busy; by default one a core.
+    #[arg(long, value_name = "N")]
+    pub cores: Option<usize>,
+    /// Memory that all running steps together may plan with, in GiB.
+    #[arg(long, value_name = "GIB", default_value_t = 16)]
+    pub memory_gib: u64,
+}
+
+/// A past run.
+#[derive(Debug, Args)]
+pub struct Shown {
+    /// Its name, or the start of it; `last` for the newest.
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub run: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Only whether to print JSON.
+#[derive(Debug, Args)]
+pub struct Json {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with a ledger.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Caps, what is spent, and the entries.
+    Show(LedgerWhich),
+    /// Check the hash chain and every signature; needs the file and the public key only.
+    Verify(LedgerVerify),
+    /// Print every entry as JSON.
+    Export(LedgerWhich),
+    /// Change a data set's lifetime cap; itself a signed entry.
+    SetCap(LedgerCap),
+}
+
+/// Which ledger.
+#[derive(Debug, Args)]
+pub struct LedgerWhich {
+    /// The site.
+    #[arg(long, value_name = "SITE")]
+    pub site: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which ledger to verify.
+#[derive(Debug, Args)]
+pub struct LedgerVerify {
+    /// The ledger file; by default that of `--site` below the home folder.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The site.
+    #[arg(long, value_name = "SITE")]
+    pub site: Option<String>,
+    /// The site's public key in hexadecimal, or a file that holds it; by default the one beside the ledger.
+    #[arg(long, value_name = "KEY")]
+    pub public_key: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A new cap.
+#[derive(Debug, Args)]
+pub struct LedgerCap {
+    /// The site.
+    #[arg(long, value_name = "SITE")]
+    pub site: Option<String>,
+    /// The data set, as `ledger show` names it.
+    #[arg(long, value_name = "NAME")]
+    pub data_set: String,
+    /// The new cap.
+    #[arg(long)]
+    pub epsilon: f64,
+    /// The delta at which epsilon is stated.
+    #[arg(long)]
+    pub delta: f64,
+    /// Why; kept in the ledger.
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// What to do with a guest.
+#[derive(Debug, Subcommand)]
+pub enum GuestCommand {
+    /// Digest, size, imports, exports, and whether the sandbox would load it.
+    Inspect(GuestWhich),
+}
+
+/// Which guest.
+#[derive(Debug, Args)]
+pub struct GuestWhich {
+    /// The component.
+    #[arg(value_name = "FILE.wasm")]
+    pub file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Privacy arithmetic.
+#[derive(Debug, Subcommand)]
+pub enum PrivacyCommand {
+    /// Epsilon of a list of mechanism events, composed.
+    Epsilon(EpsilonOf),
+    /// The noise multiplier that meets a target.
+    Calibrate(Calibrate),
+}
+
+/// Events and delta.
+#[derive(Debug, Args)]
+pub struct EpsilonOf {
+    /// JSON: `[["sgd",q,sigma,steps],["gauss",sigma,count],["lap",scale,count],["dlap",parameter,sensitivity,count],["sglap",q,scale,count],["zcdp",rho]]`.
+    #[arg(long)]
+    pub events: String,
+    /// Delta.
+    #[arg(long)]
+    pub delta: f64,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A target for calibration.
+#[derive(Debug, Args)]
+pub struct Calibrate {
+    /// Target epsilon.
+    #[arg(long)]
+    pub epsilon: f64,
+    /// Target delta.
+    #[arg(long)]
+    pub delta: f64,
+    /// Poisson sampling rate.
+    #[arg(long = "q", value_name = "Q")]
+    pub sampling_rate: f64,
+    /// Number of steps.
+    #[arg(long = "steps", value_name = "T")]
+    pub steps: u64,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}

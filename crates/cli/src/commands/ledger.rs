@@ -1,0 +1,176 @@
+//! `ledger show|verify|export|set-cap`: a site's privacy budget.
+
+use std::path::{Path, PathBuf};
+
+use noisegate_ledger::{Cap, Error, Ledger, OpenOptions, PublicKey, State, Verified, verify};
+use noisegate_privacy::{Delta, Epsilon};
+use noisegate_steps::ledger::{KEY_FILE, LEDGER_FILE, PUBLIC_KEY_FILE};
+use serde_json::json;
+
+use crate::args::{LedgerCap, LedgerCommand, LedgerVerify, LedgerWhich, Place};
+use crate::exit::Exit;
+use crate::project;
+use crate::show;
+
+/// The privacy budget.
+pub fn ledger(place: &Place, what: &LedgerCommand) -> Result<(), Exit> {
+    match what {
+        LedgerCommand::Show(which) => show_account(place, which),
+        LedgerCommand::Verify(which) => verify_file(place, which),
+        LedgerCommand::Export(which) => export(place, which),
+        LedgerCommand::SetCap(cap) => set_cap(place, cap),
+    }
+}
+
+fn show_account(place: &Place, which: &LedgerWhich) -> Result<(), Exit> {
+    let verified = read(&site(place, which.site.as_deref())?)?;
+    if which.json {
+        return show::json_line(&verified.data_sets);
+    }
+    let heading = ["data set", "charges", "spent epsilon", "cap", "delta"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    rows.extend(verified.data_sets.iter().map(|account| {
+        let spent = &account.spent;
+        vec![
+            account.name.clone(),
+            spent.charges.to_string(),
+            format!("{:.4}", spent.epsilon),
+            spent.cap.epsilon.get().to_string(),
+            format!("{:e}", spent.cap.delta.get()),
+        ]
+    }));
+    print!("{}", show::table(&rows));
+    if !verified.charges.is_empty() {
+        let heading = ["charge", "state", "data set", "for"];
+        let mut rows = vec![heading.map(str::to_owned).to_vec()];
+        rows.extend(verified.charges.iter().map(|charge| {
+            vec![
+                charge.reservation.to_string(),
+                state(charge.state).to_owned(),
+                charge.data_set.clone(),
+                charge.note.clone(),
+            ]
+        }));
+        print!("\n{}", show::table(&rows));
+    }
+    println!(
+        "\nhead {} after {} entries",
+        verified.head.hash, verified.head.count
+    );
+    Ok(())
+}
+
+fn verify_file(place: &Place, which: &LedgerVerify) -> Result<(), Exit> {
+    let file = match &which.file {
+        Some(file) => file.clone(),
+        None => site(place, which.site.as_deref())?.join(LEDGER_FILE),
+    };
+    let key = match &which.public_key {
+        Some(given) => parse_key(given)?,
+        None => read_key(&file.with_file_name(PUBLIC_KEY_FILE))?,
+    };
+    let verified = verify(&file, &key, None).map_err(refused)?;
+    let (head, count) = (verified.head.hash, verified.head.count);
+    if which.json {
+        return show::json_line(
+            &json!({ "whole": true, "entries": count, "head": head, "public_key": key }),
+        );
+    }
+    println!("whole: {count} entries, every hash and signature is right");
+    println!(
+        "head {head}\nnote the head elsewhere to notice if an older copy is ever put in this file's place"
+    );
+    Ok(())
+}
+
+fn export(place: &Place, which: &LedgerWhich) -> Result<(), Exit> {
+    show::json_line(&read(&site(place, which.site.as_deref())?)?.to_json())
+}
+
+fn set_cap(place: &Place, cap: &LedgerCap) -> Result<(), Exit> {
+    let folder = site(place, cap.site.as_deref())?;
+    let new = Cap {
+        epsilon: Epsilon::new(cap.epsilon).map_err(Exit::wrong)?,
+        delta: Delta::new(cap.delta).map_err(Exit::wrong)?,
+    };
+    let options = OpenOptions::new(folder.join(LEDGER_FILE), folder.join(KEY_FILE));
+    let mut ledger = Ledger::open(&options).map_err(refused)?;
+    ledger
+        .set_cap(&cap.data_set, new, &cap.reason)
+        .map_err(refused)?;
+    println!(
+        "data set `{}` now has a cap of epsilon {} at delta {:e}",
+        cap.data_set, cap.epsilon, cap.delta
+    );
+    Ok(())
+}
+
+/// A site's folder: the named one, or the only one.
+fn site(place: &Place, named: Option<&str>) -> Result<PathBuf, Exit> {
+    if let Some(name) = named {
+        return Ok(project::site_folder(&place.home, name));
+    }
+    let sites = place.home.join("sites");
+    let mut found: Vec<PathBuf> = std::fs::read_dir(&sites)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.join(LEDGER_FILE).is_file())
+        .collect();
+    found.sort();
+    match found.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Exit::Wrong(format!(
+            "there is no ledger below `{}`; one begins with the first run",
+            sites.display()
+        ))),
+        several => {
+            let names: Vec<_> = several
+                .iter()
+                .filter_map(|path| path.file_name()?.to_str())
+                .collect();
+            Err(Exit::Wrong(format!(
+                "several sites have a ledger; name one with `--site`: {}",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+fn read(folder: &Path) -> Result<Verified, Exit> {
+    let key = read_key(&folder.join(PUBLIC_KEY_FILE))?;
+    verify(&folder.join(LEDGER_FILE), &key, None).map_err(refused)
+}
+
+fn read_key(path: &Path) -> Result<PublicKey, Exit> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Exit::Wrong(format!(
+            "could not read the public key `{}`: {error}; name it with `--public-key`",
+            path.display()
+        ))
+    })?;
+    text.parse()
+        .map_err(|problem| Exit::Wrong(format!("`{}`: {problem}", path.display())))
+}
+
+fn parse_key(given: &str) -> Result<PublicKey, Exit> {
+    match Path::new(given) {
+        path if path.is_file() => read_key(path),
+        _ => given
+            .parse()
+            .map_err(|problem| Exit::Wrong(format!("`--public-key`: {problem}"))),
+    }
+}
+
+fn refused(error: Error) -> Exit {
+    Exit::Refused(error.to_string())
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Reserved => "reserved",
+        State::Sealed => "sealed",
+        State::Released => "released",
+        State::Burned => "burned",
+    }
+}

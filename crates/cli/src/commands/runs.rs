@@ -1,0 +1,267 @@
+//! `runs` and `show`: what past runs did, read from their folders.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use noisegate_engine::state::StepState;
+use noisegate_engine::{Artifact, Event, Store};
+use noisegate_workflow::Plan;
+use serde::{Deserialize, Serialize};
+
+use crate::args::{Place, Shown};
+use crate::exit::Exit;
+use crate::show as out;
+
+/// A run in short.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    run: String,
+    workflow: String,
+    outcome: String,
+    steps: Vec<Timed>,
+    charges: Vec<Charge>,
+    scores: Vec<Scored>,
+    artifacts: Vec<Made>,
+}
+
+#[derive(Debug, Serialize)]
+struct Timed {
+    step: String,
+    state: StepState,
+    seconds: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Scored {
+    step: String,
+    #[serde(flatten)]
+    score: Score,
+}
+
+#[derive(Debug, Serialize)]
+struct Charge {
+    step: String,
+    data_set: String,
+    epsilon: f64,
+    delta: f64,
+    spent_epsilon: f64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Score {
+    accuracy: f64,
+    macro_f1: f64,
+    rows: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Made {
+    name: String,
+    label: String,
+    path: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ended {
+    ending: String,
+    steps: BTreeMap<String, StepState>,
+    seconds: BTreeMap<String, f64>,
+    artifacts: BTreeMap<String, Artifact>,
+}
+
+/// Lists all runs, oldest first.
+pub fn list(place: &Place, as_json: bool) -> Result<(), Exit> {
+    let names = names(place)?;
+    if as_json {
+        return out::json_line(&names);
+    }
+    names.iter().for_each(|name| println!("{name}"));
+    Ok(())
+}
+
+/// Shows one run.
+pub fn show(place: &Place, shown: &Shown) -> Result<(), Exit> {
+    let names = names(place)?;
+    let found = match shown.run.as_str() {
+        "last" => names.last(),
+        start => names.iter().find(|name| name.starts_with(start)),
+    };
+    let name = found.ok_or_else(|| {
+        Exit::Wrong(format!(
+            "there is no run `{}` below `{}`; `noisegate runs` lists them",
+            shown.run,
+            place.home.display()
+        ))
+    })?;
+    let summary = summary(&place.home.join("runs").join(name))?;
+    if shown.json {
+        return out::json_line(&summary);
+    }
+    print!("{}", text(&summary));
+    Ok(())
+}
+
+fn names(place: &Place) -> Result<Vec<String>, Exit> {
+    let folder = place.home.join("runs");
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        return Ok(Vec::new());
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(
+            entry
+                .map_err(Exit::failed)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Reads a run's folder.
+///
+/// # Errors
+/// If a file of it is missing or does not parse.
+pub fn summary(folder: &Path) -> Result<Summary, Exit> {
+    let plan: Plan = read_json(&folder.join("plan.json"))?;
+    let result: Ended = read_json(&folder.join("result.json"))?;
+    let home = folder.ancestors().nth(2).unwrap_or(Path::new("."));
+    let store = Store::new(home.join("store"));
+    let mut made = Vec::new();
+    for (name, artifact) in &result.artifacts {
+        made.push(Made {
+            name: name.clone(),
+            label: artifact.label.to_string(),
+            path: store.path_of(artifact),
+        });
+    }
+    let evaluations = plan.steps.iter().filter(|step| step.uses == "slm:evaluate");
+    let mut scores = Vec::new();
+    for step in evaluations {
+        if let Some(report) = result.artifacts.get(&format!("{}.report", step.name)) {
+            scores.push(Scored {
+                step: step.name.to_string(),
+                score: read_json(&store.path_of(report))?,
+            });
+        }
+    }
+    let timed = plan
+        .steps
+        .iter()
+        .map(|step| step.name.to_string())
+        .map(|step| Timed {
+            state: result
+                .steps
+                .get(&step)
+                .copied()
+                .unwrap_or(StepState::Skipped),
+            seconds: result.seconds.get(&step).copied(),
+            step,
+        });
+    Ok(Summary {
+        run: folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        workflow: plan.workflow.to_string(),
+        outcome: result.ending,
+        steps: timed.collect(),
+        charges: charges(&folder.join("events.jsonl"))?,
+        scores,
+        artifacts: made,
+    })
+}
+
+fn charges(events: &Path) -> Result<Vec<Charge>, Exit> {
+    let text = std::fs::read_to_string(events)
+        .map_err(|error| Exit::Failed(format!("could not read `{}`: {error}", events.display())))?;
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Event>(line).ok())
+        .filter_map(|event| match event {
+            Event::Charged {
+                step,
+                data_set,
+                epsilon,
+                delta,
+                spent_epsilon,
+            } => Some(Charge {
+                step,
+                data_set,
+                epsilon,
+                delta,
+                spent_epsilon,
+            }),
+            _ => None,
+        })
+        .collect())
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Exit> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Exit::Failed(format!(
+            "could not read `{}`: {error}; the run did not get that far",
+            path.display()
+        ))
+    })?;
+    serde_json::from_str(&text)
+        .map_err(|error| Exit::Failed(format!("`{}` is damaged: {error}", path.display())))
+}
+
+/// The run as a person reads it: scores, cost, seconds.
+pub fn text(summary: &Summary) -> String {
+    let mut text = format!(
+        "run {} ({}): {}\n",
+        summary.run, summary.workflow, summary.outcome
+    );
+    if !summary.scores.is_empty() {
+        let mut rows = vec![
+            ["evaluation", "accuracy", "macro-F1"]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
+        rows.extend(summary.scores.iter().map(|Scored { step, score }| {
+            vec![
+                step.clone(),
+                format!("{:.4}", score.accuracy),
+                format!("{:.4}", score.macro_f1),
+            ]
+        }));
+        text.push_str(&format!("\n{}", out::table(&rows)));
+    }
+    if !summary.charges.is_empty() {
+        let heading = ["privacy", "data set", "epsilon", "delta", "spent in all"];
+        let mut rows = vec![heading.map(str::to_owned).to_vec()];
+        rows.extend(summary.charges.iter().map(|charge| {
+            vec![
+                charge.step.clone(),
+                charge.data_set.clone(),
+                format!("{:.4}", charge.epsilon),
+                format!("{:e}", charge.delta),
+                format!("{:.4}", charge.spent_epsilon),
+            ]
+        }));
+        text.push_str(&format!("\n{}", out::table(&rows)));
+    }
+    let mut rows = vec![["step", "seconds"].map(str::to_owned).to_vec()];
+    rows.extend(summary.steps.iter().map(|timed| {
+        let seconds = timed
+            .seconds
+            .map_or("-".to_owned(), |seconds| format!("{seconds:.1}"));
+        vec![timed.step.clone(), seconds]
+    }));
+    text.push_str(&format!("\n{}", out::table(&rows)));
+    let mut rows = vec![["artifact", "label", "path"].map(str::to_owned).to_vec()];
+    rows.extend(summary.artifacts.iter().map(|made| {
+        vec![
+            made.name.clone(),
+            made.label.clone(),
+            made.path.display().to_string(),
+        ]
+    }));
+    text.push_str(&format!("\n{}", out::table(&rows)));
+    text
+}

@@ -1,0 +1,47 @@
+//! `noisegate`: the command line.
+//!
+//! The only place that reads arguments and environment variables, prints, and
+//! chooses exit codes. [`run`] shows all commands at a glance; each lives in a
+//! file of its own below [`commands`].
+//!
+//! Exit codes: 0 done, 1 a step failed, 2 the workflow or the arguments are wrong,
+//! 3 the budget or a policy refused, 4 interrupted.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod exit;
+mod progress;
+mod project;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use exit::Exit;
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.report(),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Exit> {
+    let place = &arguments.place;
+    match arguments.command {
+        Command::Check(which) => commands::check::check(place, &which),
+        Command::Plan(which) => commands::check::plan(place, &which),
+        Command::Graph(which) => commands::check::graph(place, &which),
+        Command::Run(which) => commands::run::run(place, &which),
+        Command::Runs(options) => commands::runs::list(place, options.json),
+        Command::Show(which) => commands::runs::show(place, &which),
+        Command::Ledger(what) => commands::ledger::ledger(place, &what),
+        Command::Guest(what) => commands::guest::guest(&what),
+        Command::Privacy(what) => commands::privacy::privacy(&what),
+        Command::Doctor(options) => commands::doctor::doctor(place, options.json),
+    }
+}

@@ -1,0 +1,105 @@
+//! Progress bars for a run: one line for each running step.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use noisegate_engine::{Event, Observer};
+
+/// Draws bars on a terminal; elsewhere prints a line when a step starts and ends.
+pub struct Bars {
+    all: MultiProgress,
+    by_step: Mutex<BTreeMap<String, ProgressBar>>,
+    on_terminal: bool,
+    quiet: bool,
+}
+
+impl Bars {
+    /// Bars on standard error; none if `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        Self {
+            all: MultiProgress::new(),
+            by_step: Mutex::default(),
+            on_terminal: std::io::stderr().is_terminal(),
+            quiet,
+        }
+    }
+
+    fn say(&self, line: &str) {
+        if self.quiet {
+        } else if self.on_terminal {
+            let _ = self.all.println(line);
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    fn open(&self, step: &str) {
+        if self.quiet || !self.on_terminal {
+            self.say(&format!("  {step}: started"));
+            return;
+        }
+        let bar = self.all.add(ProgressBar::new_spinner());
+        bar.set_prefix(step.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar.set_style(style("  {spinner} {prefix:<14} {elapsed:>4}  {msg}"));
+        if let Ok(mut bars) = self.by_step.lock() {
+            bars.insert(step.to_owned(), bar);
+        }
+    }
+
+    fn advance(&self, step: &str, done: u64, total: u64, what: &str) {
+        let Ok(bars) = self.by_step.lock() else {
+            return;
+        };
+        let Some(bar) = bars.get(step) else { return };
+        if bar.length() != Some(total) {
+            bar.set_length(total);
+            bar.set_style(style(
+                "  {spinner} {prefix:<14} {elapsed:>4} [{bar:30}] {pos}/{len} eta {eta}  {msg}",
+            ));
+        }
+        bar.set_position(done);
+        bar.set_message(what.to_owned());
+    }
+
+    fn close(&self, step: &str) {
+        let Ok(mut bars) = self.by_step.lock() else {
+            return;
+        };
+        if let Some(bar) = bars.remove(step) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for Bars {
+    fn saw(&self, event: &Event) {
+        match event {
+            Event::RunStarted { workflow, steps } => {
+                self.say(&format!("{workflow}: {} steps", steps.len()));
+            }
+            Event::StepStarted { step } => self.open(step),
+            Event::StepProgress { step, done, total, what } => self.advance(step, *done, *total, what),
+            Event::Charged { step, data_set, epsilon, delta, spent_epsilon } => self.say(&format!(
+                "  {step}: charged epsilon {epsilon:.3} at delta {delta:e} to `{data_set}`; spent so far {spent_epsilon:.3}"
+            )),
+            Event::StepNote { step, note } => self.say(&format!("  {step}: {note}")),
+            Event::StepFinished { step, seconds, .. } => {
+                self.close(step);
+                self.say(&format!("  {step}: done in {seconds:.1} s"));
+            }
+            Event::StepFailed { step, .. } => {
+                self.close(step);
+                self.say(&format!("  {step}: failed"));
+            }
+            Event::RunFinished { .. } => {}
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates above are valid")
+}
