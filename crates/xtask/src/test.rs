@@ -1,0 +1,30 @@
+//! `cargo xtask test`: every test of the workspace, by nextest where it is there.
+
+use std::path::Path;
+
+use crate::{run, setup};
+
+/// Runs all tests in the one profile that the demo uses too.
+pub fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
+    setup::run(root)?;
+    let cargo = run::cargo();
+    // The stories run the real binary, which a test build alone would not make.
+    run::run(
+        root,
+        &cargo,
+        &["build", "--release", "--workspace", "--bins"],
+    )?;
+    let mut line = if run::is_available("cargo-nextest", &["nextest", "--version"]) {
+        vec![
+            "nextest",
+            "run",
+            "--release",
+            "--workspace",
+            "--no-fail-fast",
+        ]
+    } else {
+        vec!["test", "--release", "--workspace", "--no-fail-fast"]
+    };
+    line.extend(arguments);
+    run::run(root, &cargo, &line)
+}
