@@ -85,15 +85,14 @@ impl Story {
         path
     }
 
-    /// `noisegate` with this story's home and the project's plugins.
+    /// `noisegate` with this story's home and, unless it names others, the project's plugins.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command
             .arg("--home")
             .arg(self.path().join("home"))
-            .arg("--plugins")
-            .arg(root().join("plugins"))
             .args(arguments)
+            .env("NOISEGATE_PLUGINS", root().join("plugins"))
             .current_dir(self.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

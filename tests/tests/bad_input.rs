@@ -126,7 +126,7 @@ fn a_truncated_zst_is_refused() {
     let bytes = std::fs::read(whole).unwrap();
     story.write("cut.jsonl.zst", &bytes[..bytes.len() / 2]);
     let told = story.tell(&["run", "workflow.toml", "--set", "data.train=cut.jsonl.zst"]);
-    refused(&told, 2, &["cut.jsonl.zst", "cut short"]);
+    refused(&told, 2, &["cut.jsonl.zst", "ends in the middle"]);
     nothing_is_stored(&story);
 }
 
