@@ -24,6 +24,12 @@ use args::{Arguments, Command};
 use exit::Exit;
 
 fn main() -> ExitCode {
+    // A panic is a defect. Its text may quote what it was working on, which may be
+    // private, so only its place is said.
+    std::panic::set_hook(Box::new(|panic| match panic.location() {
+        Some(place) => eprintln!("noisegate: a defect at {place}; please report it"),
+        None => eprintln!("noisegate: a defect; please report it"),
+    }));
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),

@@ -92,7 +92,7 @@ pub enum Input {
     /// A data set of the workflow; the step reads it itself.
     Data {
         /// As planned: columns, labels, unit.
-        data: PlannedData,
+        data: Box<PlannedData>,
         /// Where it lies.
         path: PathBuf,
         /// Its labels, read from the workflow or the labels file.

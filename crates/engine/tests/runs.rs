@@ -117,7 +117,7 @@ impl Stage {
         let resolved: BTreeMap<ArtifactId, Input> = [(
             ArtifactId::Data(data.name.clone()),
             Input::Data {
-                data: data.clone(),
+                data: Box::new(data.clone()),
                 path: self.home.path().join("notes.jsonl"),
                 labels: Vec::new(),
             },

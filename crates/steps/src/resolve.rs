@@ -86,7 +86,7 @@ fn resolve_data(data: &PlannedData, workflow_folder: &Path) -> Result<Input, Lac
             .to_vec(),
     };
     Ok(Input::Data {
-        data: data.clone(),
+        data: Box::new(data.clone()),
         path,
         labels,
     })

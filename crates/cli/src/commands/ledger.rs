@@ -30,13 +30,17 @@ fn show_account(place: &Place, which: &LedgerWhich) -> Result<(), Exit> {
     let heading = ["data set", "charges", "spent epsilon", "cap", "delta"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(verified.data_sets.iter().map(|account| {
-        let spent = &account.spent;
+        let (charges, epsilon) = match &account.spent {
+            Some(spent) => (spent.charges.to_string(), format!("{:.4}", spent.epsilon)),
+            None => ("-".to_owned(), "beyond what the accountant can price".to_owned()),
+        };
+        let cap = &account.cap;
         vec![
             account.name.clone(),
-            spent.charges.to_string(),
-            format!("{:.4}", spent.epsilon),
-            spent.cap.epsilon.get().to_string(),
-            format!("{:e}", spent.cap.delta.get()),
+            charges,
+            epsilon,
+            cap.epsilon.get().to_string(),
+            format!("{:e}", cap.delta.get()),
         ]
     }));
     print!("{}", show::table(&rows));
