@@ -7,8 +7,12 @@
 //!     plan.json           what was planned
 //!     events.jsonl        what happened
 //!     result.json         every artifact with its label, and how the run ended
+//!     lock                held as long as the run's process lives
 //!     work/               scratch folders of running steps
 //! ```
+//!
+//! A killed process leaves its scratch folders behind, and they may hold private
+//! data: the next run sweeps those whose lock nobody holds any more.
 //!
 //! Resuming a run will read `plan.json` and `events.jsonl`; both are complete
 //! for that purpose.
@@ -23,12 +27,14 @@ use serde::Serialize;
 use crate::error::EngineError;
 
 /// A run's folder.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RunFolder {
     /// The run's name, unique below its home.
     pub name: String,
     /// The folder.
     pub path: PathBuf,
+    /// Released by the system when the process ends, however it ends.
+    _lock: fs::File,
 }
 
 impl RunFolder {
@@ -39,6 +45,7 @@ impl RunFolder {
     pub fn create(home: &Path, stamp: &str, plan: &Plan) -> Result<Self, EngineError> {
         let runs = home.join("runs");
         fs::create_dir_all(&runs).map_err(EngineError::io("create", &runs))?;
+        sweep(&runs);
         for attempt in 1..1000 {
             let suffix = if attempt == 1 {
                 String::new()
@@ -49,7 +56,11 @@ impl RunFolder {
             let path = runs.join(&name);
             match fs::create_dir(&path) {
                 Ok(()) => {
-                    let folder = Self { name, path };
+                    let folder = Self {
+                        _lock: lock(&path).map_err(EngineError::io("lock", &path))?,
+                        name,
+                        path,
+                    };
                     folder.write_json("plan.json", plan)?;
                     return Ok(folder);
                 }
@@ -109,5 +120,51 @@ impl RunFolder {
             let _ = fs::remove_file(&half);
             EngineError::io("write", &path)(error)
         })
+    }
+}
+
+/// Opens and locks a run's lock file.
+fn lock(run: &Path) -> std::io::Result<fs::File> {
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(run.join("lock"))?;
+    file.try_lock()?;
+    Ok(file)
+}
+
+/// Removes the scratch folders of runs whose process is gone.
+///
+/// What cannot be removed stays for the next time: a run that starts must not fail
+/// over an older one.
+fn sweep(runs: &Path) {
+    let Ok(entries) = fs::read_dir(runs) else {
+        return;
+    };
+    for run in entries.flatten().map(|entry| entry.path()) {
+        let work = run.join("work");
+        if work.exists() && lock(&run).is_ok() {
+            let _ = fs::remove_dir_all(&work);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_folders_of_dead_runs_are_swept_and_those_of_live_ones_stay() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["dead", "live"] {
+            fs::create_dir_all(home.path().join(name).join("work/train")).unwrap();
+        }
+        let live = lock(&home.path().join("live")).unwrap();
+        sweep(home.path());
+        assert!(!home.path().join("dead/work").exists());
+        assert!(home.path().join("live/work").exists());
+        drop(live);
+        sweep(home.path());
+        assert!(!home.path().join("live/work").exists());
     }
 }
