@@ -259,7 +259,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file beside the ledger could not be read or written.
-    #[error("cannot use `{}`; check that its folder exists and is writable", path.display())]
+    #[error("cannot use `{}`; check that its folder exists, is writable and has space left", path.display())]
     File {
         /// The file.
         path: PathBuf,

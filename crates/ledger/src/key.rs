@@ -19,6 +19,21 @@ const KEY_PREFIX: &str = "noisegate-site-key-1 ";
 pub struct PublicKey(VerifyingKey);
 
 impl PublicKey {
+    /// Reads a public key file, such as the `.pub` file that is made beside a site key.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::KeyMalformed`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read(path).map_err(|source| Error::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let text = String::from_utf8(text).unwrap_or_default();
+        text.parse().map_err(|_| Error::KeyMalformed {
+            path: path.to_owned(),
+        })
+    }
+
     pub(crate) fn of(key: &SigningKey) -> Self {
         Self(key.verifying_key())
     }
@@ -98,7 +113,8 @@ pub(crate) fn load(path: &Path) -> Result<Option<SigningKey>> {
     Ok(Some(SigningKey::from_bytes(&secret)))
 }
 
-/// Creates a key file with mode 0600, durable before this returns.
+/// Creates a key file with mode 0600, durable before this returns, and its public half beside
+/// it, ending in `.pub`, for whoever verifies.
 ///
 /// If another process creates it at the same moment, exactly one of the two keys is kept and both
 /// processes return that one: the finished file is linked into place, which fails if one is there.
@@ -113,7 +129,7 @@ pub(crate) fn create(path: &Path) -> Result<SigningKey> {
     part_name.push(format!(
         ".{}.{}.part",
         std::process::id(),
-        hex::encode(&random::<8>()?)
+        hex::encode(random::<8>()?)
     ));
     let part = path.with_file_name(part_name);
     let written = write_private(&part, &format!("{KEY_PREFIX}{}\n", hex::encode(secret)));
@@ -124,9 +140,17 @@ pub(crate) fn create(path: &Path) -> Result<SigningKey> {
     let removed = fs::remove_file(&part);
     linked.and(removed).map_err(file_error)?;
     sync_folder_of(path).map_err(file_error)?;
-    load(path)?.ok_or_else(|| Error::KeyMalformed {
+    let key = load(path)?.ok_or_else(|| Error::KeyMalformed {
         path: path.to_owned(),
-    })
+    })?;
+    let public = format!("{}\n", PublicKey::of(&key));
+    fs::write(public_path(path), public).map_err(file_error)?;
+    Ok(key)
+}
+
+/// Where the public half of a site key is written: `site.pub` for `site.key`.
+fn public_path(key: &Path) -> std::path::PathBuf {
+    key.with_extension("pub")
 }
 
 /// Random bytes from the operating system.
@@ -169,7 +193,11 @@ mod tests {
         let key = create(&path).unwrap();
         assert_eq!(load(&path).unwrap().unwrap().to_bytes(), key.to_bytes());
         assert_eq!(create(&path).unwrap().to_bytes(), key.to_bytes());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(
+            PublicKey::read(&public_path(&path)).unwrap(),
+            PublicKey::of(&key)
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use ed25519_dalek::SigningKey;
-use noisegate_privacy::Event;
 
 use crate::book::{Book, State};
 use crate::entry::{Action, Head};
@@ -23,13 +22,12 @@ use crate::error::{Error, Result};
 use crate::key::{self, PublicKey};
 use crate::pen::{Pen, unpriced, wrong_state};
 use crate::price::{self, Cap, Spent};
+use crate::request::{OUTPUT_BYTES_MAX, Outcome, Request, Reservation, Sealed};
 use crate::session::{self, Session};
 use crate::store::Store;
 use crate::verify::{check_anchor, data_sets, read_output};
-use crate::{Digest, Verified, verify};
+use crate::{DataSet, Digest, Verified, verify};
 
-/// The largest output one charge may seal: 256 MiB.
-pub const OUTPUT_BYTES_MAX: usize = 256 << 20;
 const NAME_BYTES_MAX: usize = 256;
 const NOTE_BYTES_MAX: usize = 1024;
 
@@ -66,64 +64,6 @@ pub fn system_clock_ms() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)
-}
-
-/// What a step asks for before it may read private data.
-///
-/// Two requests that agree in data set and in all three digests are the same request, and the
-/// second is served what the first released.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Request {
-    /// The data set to charge, such as `clinic.notes`.
-    pub data_set: String,
-    /// Digest of the private data, best of the whole file, whatever part of it is used.
-    pub data: Digest,
-    /// Digest of the guest's code.
-    pub guest: Digest,
-    /// Digest of everything else the output depends on: parameters, public inputs, labels, unit.
-    pub parameters: Digest,
-    /// What the step will cost, all its releases together.
-    pub events: Vec<Event>,
-    /// For people: the run and the step. No part of the request's identity.
-    pub note: String,
-}
-
-/// The answer to a request.
-#[derive(Debug)]
-pub enum Outcome {
-    /// Charged: run the step, then seal.
-    Charged(Reservation),
-    /// The same request was sealed before: release it again, nothing is charged.
-    Stored(Sealed),
-}
-
-/// A charge that has no output yet. Dropped without being sealed, it is burned.
-#[derive(Debug)]
-pub struct Reservation {
-    number: u64,
-    ledger: Digest,
-    alive: Arc<()>,
-}
-
-impl Reservation {
-    /// The entry that reserved it.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-}
-
-/// A charge whose output is stored.
-#[derive(Debug)]
-pub struct Sealed {
-    number: u64,
-    ledger: Digest,
-}
-
-impl Sealed {
-    /// The entry that reserved it.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
 }
 
 /// An open ledger. One per process is enough; several processes may hold the same file.
@@ -183,7 +123,7 @@ impl Ledger {
     pub fn ensure_cap(&mut self, data_set: &str, cap: Cap) -> Result<()> {
         check_text("name of a data set", data_set, NAME_BYTES_MAX)?;
         self.write(|pen| match pen.book.caps.get(data_set) {
-            Some(registered) if *registered == cap => Ok(()),
+            Some(registered) if registered.same_as(cap) => Ok(()),
             Some(registered) => Err(Error::OtherCap {
                 data_set: data_set.to_owned(),
                 registered: *registered,
@@ -238,7 +178,7 @@ impl Ledger {
         Ok(Outcome::Charged(Reservation {
             number,
             ledger,
-            alive,
+            _alive: alive,
         }))
     }
 
@@ -271,7 +211,6 @@ impl Ledger {
                 reservation: number,
             }),
         })?;
-        debug_assert!(Arc::strong_count(&reservation.alive) > 0);
         Ok(Sealed { number, ledger })
     }
 
@@ -330,13 +269,12 @@ impl Ledger {
         })
     }
 
-    /// What every data set's charges amount to, by name.
+    /// Every data set with a cap and what was spent, by name.
     ///
     /// # Errors
-    /// As [`Ledger::spent`].
-    pub fn all_spent(&mut self) -> Result<Vec<(String, Spent)>> {
-        let sets = self.write(|pen| data_sets(pen.book))?;
-        Ok(sets.into_iter().map(|set| (set.name, set.spent)).collect())
+    /// As [`Ledger::open`].
+    pub fn data_sets(&mut self) -> Result<Vec<DataSet>> {
+        self.write(|pen| Ok(data_sets(pen.book)))
     }
 
     /// Where the chain ends: note it in a report, it anchors the ledger.
@@ -390,117 +328,4 @@ fn check_text(what: &'static str, text: &str, bytes_max: usize) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use noisegate_privacy::{Delta, Epsilon};
-
-    fn open(folder: &tempfile::TempDir) -> Ledger {
-        let path = |name| folder.path().join(name);
-        let mut ledger =
-            Ledger::open(&OpenOptions::new(path("ledger.db"), path("site.key"))).unwrap();
-        let cap = Cap {
-            epsilon: Epsilon::new(9.0).unwrap(),
-            delta: Delta::new(1e-5).unwrap(),
-        };
-        ledger.ensure_cap("notes", cap).unwrap();
-        ledger
-    }
-
-    fn request(parameters: &[u8]) -> Request {
-        Request {
-            data_set: "notes".to_owned(),
-            data: Digest::of(b"data"),
-            guest: Digest::of(b"guest"),
-            parameters: Digest::of(parameters),
-            events: vec![Event::Gaussian {
-                sigma: 4.0,
-                count: 1,
-            }],
-            note: "run 1".to_owned(),
-        }
-    }
-
-    fn charged(outcome: Outcome) -> Reservation {
-        match outcome {
-            Outcome::Charged(reservation) => reservation,
-            Outcome::Stored(_) => panic!("nothing was stored before"),
-        }
-    }
-
-    #[test]
-    fn a_full_disk_releases_nothing_and_sealing_may_be_tried_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = open(&folder);
-        let reservation = charged(ledger.reserve(&request(b"a")).unwrap());
-        let before = ledger.head().unwrap();
-        let pages = |ledger: &Ledger, count: i64| {
-            let mut set = ledger
-                .store
-                .connection
-                .prepare("PRAGMA max_page_count(0)")
-                .unwrap();
-            drop(set.query([]).unwrap());
-            ledger
-                .store
-                .connection
-                .pragma_update(None, "max_page_count", count)
-                .unwrap();
-        };
-        pages(&ledger, 12);
-        let output = vec![7; 100_000];
-        let error = ledger.seal(&reservation, &output).unwrap_err();
-        assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
-        assert!(error.to_string().contains("free some space"), "{error}");
-        assert_eq!(ledger.head().unwrap(), before);
-        ledger.verify().unwrap();
-        pages(&ledger, 1 << 20);
-        let sealed = ledger.seal(&reservation, &output).unwrap();
-        assert_eq!(ledger.release(&sealed).unwrap(), output);
-    }
-
-    #[test]
-    fn a_ledger_that_cannot_be_written_charges_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = open(&folder);
-        ledger
-            .store
-            .connection
-            .pragma_update(None, "query_only", true)
-            .unwrap();
-        let error = ledger.reserve(&request(b"a")).unwrap_err();
-        assert!(matches!(error, Error::ReadOnly { .. }), "{error:?}");
-        assert!(
-            error
-                .to_string()
-                .contains("make the file and its folder writable"),
-            "{error}"
-        );
-        ledger
-            .store
-            .connection
-            .pragma_update(None, "query_only", false)
-            .unwrap();
-        charged(ledger.reserve(&request(b"a")).unwrap());
-    }
-
-    #[test]
-    fn every_commit_is_synced_to_disk() {
-        let folder = tempfile::tempdir().unwrap();
-        let ledger = open(&folder);
-        let pragma = |name: &str| -> String {
-            let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
-            ledger
-                .store
-                .connection
-                .query_row(&sql, [], |row| row.get(0))
-                .unwrap()
-        };
-        assert_eq!(
-            (
-                pragma("journal_mode").as_str(),
-                pragma("synchronous").as_str()
-            ),
-            ("wal", "2")
-        );
-    }
-}
+mod tests;

@@ -36,6 +36,7 @@ mod key;
 mod ledger;
 mod pen;
 mod price;
+mod request;
 mod session;
 mod store;
 mod verify;
@@ -45,9 +46,8 @@ pub use digest::Digest;
 pub use entry::{Action, Entry, Head};
 pub use error::{Error, Result};
 pub use key::PublicKey;
-pub use ledger::{
-    Ledger, OUTPUT_BYTES_MAX, OpenOptions, Outcome, Request, Reservation, Sealed, system_clock_ms,
-};
+pub use ledger::{Ledger, OpenOptions, system_clock_ms};
 pub use price::{Cap, Spent};
+pub use request::{OUTPUT_BYTES_MAX, Outcome, Request, Reservation, Sealed};
 pub use session::SessionId;
 pub use verify::{DataSet, Verified, verify};

@@ -15,8 +15,8 @@ use crate::book::{Book, State};
 use crate::entry::{Action, Entry};
 use crate::error::{Error, Result};
 use crate::key::{self, PublicKey};
-use crate::ledger::Request;
 use crate::price::{self, Cap};
+use crate::request::Request;
 use crate::session::{self, Session};
 use crate::store::Writing;
 use crate::verify::follow;
@@ -64,7 +64,9 @@ impl Pen<'_> {
             action,
         };
         let signed = entry.sign(self.key);
-        let applied = self.book.apply(&entry, Entry::hash(&signed.body));
+        // Taken in as it will be read back: a figure may change in its last digit when printed.
+        let stored = Entry::open(&signed, &self.public_key);
+        let applied = stored.and_then(|stored| self.book.apply(&stored, Entry::hash(&signed.body)));
         applied.map_err(|problem| Error::Rule {
             entry: entry.number,
             problem,

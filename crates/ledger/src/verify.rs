@@ -12,7 +12,7 @@ use crate::book::{Book, Charge};
 use crate::entry::{Entry, Head, SignedBytes};
 use crate::error::{Error, Result};
 use crate::key::PublicKey;
-use crate::price::{self, Spent};
+use crate::price::{self, Cap, Spent};
 use crate::store::{Store, Writing};
 
 /// A ledger found whole, and what it says.
@@ -37,8 +37,10 @@ pub struct Verified {
 pub struct DataSet {
     /// Its name.
     pub name: String,
-    /// What was spent under which cap.
-    pub spent: Spent,
+    /// Its cap now.
+    pub cap: Cap,
+    /// What was spent under it; absent if this program's accountant cannot price the charges.
+    pub spent: Option<Spent>,
 }
 
 /// Verifies a ledger without changing it.
@@ -77,22 +79,17 @@ fn verified(path: &Path, book: Book, entries: Vec<(Entry, Digest)>) -> Result<Ve
         public_key,
         head: book.head,
         entries,
-        data_sets: data_sets(&book)?,
+        data_sets: data_sets(&book),
         charges: book.charges.into_values().collect(),
     })
 }
 
 /// Every data set's account, by name.
-pub(crate) fn data_sets(book: &Book) -> Result<Vec<DataSet>> {
-    let account = |(name, cap): (&String, &price::Cap)| {
-        let spent = price::spent(&book.events_of(name), *cap);
-        Ok(DataSet {
-            name: name.clone(),
-            spent: spent.map_err(|source| Error::Unpriced {
-                data_set: name.clone(),
-                source,
-            })?,
-        })
+pub(crate) fn data_sets(book: &Book) -> Vec<DataSet> {
+    let account = |(name, cap): (&String, &Cap)| DataSet {
+        name: name.clone(),
+        cap: *cap,
+        spent: price::spent(&book.events_of(name), *cap).ok(),
     };
     book.caps.iter().map(account).collect()
 }

@@ -21,8 +21,8 @@ const FOLDER: &str = "NOISEGATE_LEDGER_KILL_TEST_FOLDER";
 /// The line that says that a child has opened the ledger.
 const READY: &str = "the ledger is open";
 /// Several short ledgers rather than one long one: each child verifies all of it at the start.
-const LEDGERS: u32 = 10;
-const KILLS: u32 = 30;
+const LEDGERS: u32 = 20;
+const KILLS: u32 = 15;
 /// Each child starts a little further on, so it meets stored outputs first and new requests then.
 const REQUESTS: u32 = 2000;
 
@@ -104,8 +104,8 @@ fn start_and_kill(site: &Site, kill: u32) {
         let ready = lines.map(Result::unwrap).any(|line| line.ends_with(READY));
         assert!(ready, "kill {kill}: the child never opened the ledger");
     }
-    // A multiplicative sequence: spread over 0 to 16 ms, the same in every run.
-    std::thread::sleep(Duration::from_micros(u64::from(kill * 7919 % 16_000)));
+    // A multiplicative sequence: spread over 0 to 8 ms, the same in every run.
+    std::thread::sleep(Duration::from_micros(u64::from(kill * 7919 % 8_000)));
     child.kill().unwrap();
     let status = child.wait().unwrap();
     assert_eq!(

@@ -250,6 +250,22 @@ fn the_registered_cap_counts_and_only_a_signed_decision_changes_it() {
 }
 
 #[test]
+fn a_cap_with_many_digits_is_still_the_same_after_it_was_stored() {
+    let site = Site::new();
+    for (number, epsilon) in [0.1 + 0.2, 1.0 / 3.0, 2.0_f64.sqrt(), 9.869_604_401_089_358]
+        .iter()
+        .enumerate()
+    {
+        let name = format!("set {number}");
+        for _ in 0..2 {
+            let mut ledger = site.open();
+            ledger.ensure_cap(&name, cap(*epsilon)).unwrap();
+            ledger.ensure_cap(&name, cap(*epsilon)).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_request_without_a_cap_a_cost_or_a_proper_name_is_refused() {
     let site = Site::new();
     let mut ledger = site.open();
@@ -348,7 +364,7 @@ fn handles_in_many_threads_never_overspend_together() {
     let spent = site.open().spent(DATA_SET).unwrap().unwrap();
     assert_eq!(spent.charges, charged);
     assert!(
-        spent.epsilon <= 4.0 && charged >= 4 && charged < 24,
+        spent.epsilon <= 4.0 && (4..24).contains(&charged),
         "{spent:?}"
     );
 }

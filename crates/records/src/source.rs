@@ -156,22 +156,21 @@ mod tests {
     use super::*;
 
     /// Hands out one byte at a time, so every character is split.
-    struct Drip(std::vec::IntoIter<u8>);
+    struct Drip<'a>(&'a [u8]);
 
-    impl Read for Drip {
+    impl Read for Drip<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            match self.0.next() {
-                Some(byte) => {
-                    buffer[0] = byte;
-                    Ok(1)
-                }
-                None => Ok(0),
-            }
+            let Some((first, rest)) = self.0.split_first() else {
+                return Ok(0);
+            };
+            buffer[0] = *first;
+            self.0 = rest;
+            Ok(1)
         }
     }
 
     fn drain(bytes: &[u8]) -> (Vec<u8>, Option<(u64, u64)>) {
-        let mut guard = Utf8Guard::new(Drip(bytes.to_vec()), RowBudget::new(1000));
+        let mut guard = Utf8Guard::new(Drip(bytes), RowBudget::new(1000));
         let mut out = Vec::new();
         let fault = guard.read_to_end(&mut out).err().map(|error| {
             match error.get_ref().and_then(|e| e.downcast_ref::<Fault>()) {

@@ -30,6 +30,11 @@ const GUESTS: &[&str] = &["dp-generator"];
 /// A sentence: the tool that failed, or the plugin whose bytes differ.
 pub fn run(root: &Path, check: bool) -> Result<(), String> {
     let toolchain = Toolchain::prepare(&root.join("target/noisegate/wasm-toolchain"))?;
+    let old = root.join("wasm-guests/target/wasm32-unknown-unknown");
+    if toolchain.fresh && old.exists() {
+        std::fs::remove_dir_all(&old)
+            .map_err(|error| format!("cannot remove `{}`: {error}", old.display()))?;
+    }
     for guest in GUESTS {
         let component = build(root, guest, &toolchain)?;
         let plugin = Plugin {

@@ -14,6 +14,9 @@ pub fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
         &cargo,
         &["build", "--release", "--workspace", "--bins"],
     )?;
+    // The guests' mathematics is a plain library; natively it needs no WebAssembly toolchain.
+    let guests = root.join("wasm-guests");
+    run::run(&guests, &cargo, &["test", "--quiet", "--profile", "native"])?;
     let mut line = if run::is_available("cargo-nextest", &["nextest", "--version"]) {
         vec![
             "nextest",

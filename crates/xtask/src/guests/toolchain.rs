@@ -49,6 +49,8 @@ pub struct Toolchain {
     pub folder: PathBuf,
     /// How the plugin's manifest names it.
     pub builder: String,
+    /// Whether it was set up just now: libraries built before do not fit its std.
+    pub fresh: bool,
     unpacked: bool,
 }
 
@@ -64,6 +66,7 @@ impl Toolchain {
             return Ok(Toolchain {
                 folder: PathBuf::from(sysroot),
                 builder,
+                fresh: false,
                 unpacked: false,
             });
         }
@@ -75,6 +78,7 @@ impl Toolchain {
             return Ok(Toolchain {
                 folder: folder.to_owned(),
                 builder,
+                fresh: false,
                 unpacked: true,
             });
         }
@@ -82,6 +86,7 @@ impl Toolchain {
         let toolchain = Toolchain {
             folder: folder.to_owned(),
             builder,
+            fresh: true,
             unpacked: true,
         };
         toolchain.build_std()?;
