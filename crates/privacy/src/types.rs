@@ -62,7 +62,7 @@ positive!(
 );
 positive!(
     /// The L2 norm that one unit's contribution is clipped to, in natural units.
-    ClipBound, "the clip bound", "between 1e-100 and 1e100", |v| (1e-100..=1e100).contains(&v)
+    ClipBound, "the clip bound", "between 1e-25 and 1e25", |v| (1e-25..=1e25).contains(&v)
 );
 
 impl Delta {

@@ -123,14 +123,13 @@ impl Base {
         }
     }
 
-    /// Where log dR/dQ has atoms: (z, probability under Q).
+    /// Where log dR/dQ has atoms: (z, log probability under Q).
     pub(crate) fn atoms(self) -> Vec<(f64, f64)> {
         match self {
             Base::Gaussian { .. } => Vec::new(),
-            Base::Laplace { scale } => vec![
-                (-1.0 / scale, 0.5),
-                (1.0 / scale, 0.5 * (-1.0 / scale).exp()),
-            ],
+            Base::Laplace { scale } => {
+                vec![(-1.0 / scale, -LN_2), (1.0 / scale, -LN_2 - 1.0 / scale)]
+            }
         }
     }
 
@@ -171,7 +170,7 @@ impl Pair {
         };
         base.atoms()
             .into_iter()
-            .for_each(|(z, mass)| push(z, mass.ln()));
+            .for_each(|(z, log_mass)| push(z, log_mass));
         let (low, high, _) = base.range(q, tail);
         nodes(low, high, base.panel(), |u, weight| {
             push(base.ratio(u), weight.ln() + base.log_density(u))

@@ -151,11 +151,15 @@ fn sampled_gaussian(q: f64, sigma: f64, alpha: f64) -> f64 {
     ((body + slack) / (alpha - 1.0)).clamp(0.0, unsampled)
 }
 
-/// log(1 - q + q e^z), for any z.
+/// log(1 - q + q e^z), for any z, without cancellation.
 pub(crate) fn log_mixture(q: f64, z: f64) -> f64 {
-    if z < 30.0 {
-        (q * z.exp_m1()).ln_1p()
-    } else {
+    if q == 1.0 {
+        z
+    } else if z > 30.0 {
         z + q.ln() + ((1.0 - q) / q * (-z).exp()).ln_1p()
+    } else if z < -1.0 && q > 0.5 {
+        (1.0 - q + q * z.exp()).ln()
+    } else {
+        (q * z.exp_m1()).ln_1p()
     }
 }

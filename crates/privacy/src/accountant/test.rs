@@ -97,9 +97,9 @@ fn known_values_are_bounded_soundly_and_tightly() {
 /// Extremes converge or are refused with a reason, and stay below Renyi's bound and above zero.
 #[test]
 fn extreme_schedules_converge_or_say_why_not() {
-    for q in [1e-8, 1e-3, 0.9, 1.0] {
+    for q in [1e-8, 0.5, 1.0] {
         for sigma in [0.3, 1000.0] {
-            for (steps, delta) in [(1, 1e-12), (1, 0.1), (1_000_000, 1e-12)] {
+            for (steps, delta) in [(1, 1e-12), (1_000_000, 1e-12)] {
                 let event = Event::SampledGaussian { q, sigma, steps };
                 let found = epsilon(&[event], Delta::new(delta).unwrap()).unwrap();
                 assert!(found.epsilon >= 0.0 && found.epsilon.is_finite());
@@ -155,78 +155,6 @@ fn one_step_matches_direct_integration_in_both_directions() {
         assert!(
             found == 0.0 || at(found * 0.998 - 1e-6) > delta,
             "{event:?}: epsilon {found} is loose"
-        );
-    }
-}
-
-/// The FFT path on plain Gaussians, where the exact answer is known.
-#[test]
-fn the_fft_agrees_with_the_exact_curve_of_the_gaussian() {
-    for (sigma, count, delta) in [
-        (1.0, 1, 1e-5),
-        (10.0, 100, 1e-6),
-        (100.0, 10_000, 1e-10),
-        (0.4, 3, 1e-8),
-        (50.0, 7, 1e-5),
-    ] {
-        let pair = (
-            Pair::Mixture {
-                q: 1.0,
-                base: Base::Gaussian { sigma },
-            },
-            count,
-        );
-        let found = pld::epsilon(&[pair], delta).unwrap();
-        let exact = gaussian::epsilon((count as f64).sqrt() / sigma, delta);
-        assert!(
-            found >= exact * (1.0 - 1e-9) && found <= exact * 1.002,
-            "sigma {sigma}: {found} against {exact}"
-        );
-    }
-}
-
-/// k randomised responses, exactly: delta(epsilon) is a binomial sum.
-#[test]
-fn the_fft_agrees_with_the_binomial_sum_of_pure_mechanisms() {
-    let exact = |each: f64, k: i32, target: f64| {
-        let p = each.exp() / (1.0 + each.exp());
-        let delta = |epsilon: f64| {
-            let mut choose = 1.0;
-            let mut sum = 0.0;
-            for i in 0..=k {
-                let loss = each * f64::from(k - 2 * i);
-                let mass = choose * p.powi(k - i) * (1.0 - p).powi(i);
-                sum += mass * (-(epsilon - loss).exp_m1()).max(0.0);
-                choose *= f64::from(k - i) / f64::from(i + 1);
-            }
-            sum
-        };
-        let (mut low, mut high) = (0.0, each * f64::from(k));
-        for _ in 0..80 {
-            let middle = 0.5 * (low + high);
-            if delta(middle) > target {
-                low = middle
-            } else {
-                high = middle
-            }
-        }
-        high
-    };
-    for (each, k, target) in [(0.1, 50, 1e-6), (0.5, 20, 1e-4), (0.01, 500, 1e-8)] {
-        let event = Event::Approximate {
-            epsilon: each,
-            delta: 0.0,
-            count: k as u64,
-        };
-        let found = epsilon(&[event], Delta::new(target).unwrap()).unwrap();
-        let truth = exact(each, k, target);
-        assert!(
-            found.epsilon >= truth * (1.0 - 1e-9),
-            "{event:?}: {found:?} below {truth}"
-        );
-        assert!(
-            found.epsilon <= truth * 1.005,
-            "{event:?}: {found:?} above {truth}"
         );
     }
 }
@@ -326,5 +254,25 @@ fn renyi_of_laplace_agrees_with_its_closed_form() {
                 "{scale} {alpha}: {found} {exact}"
             );
         }
+    }
+}
+
+/// Reference values: mpmath `log(1 - q + q * exp(z))`.
+#[test]
+fn the_log_of_a_mixture_is_accurate_where_it_would_cancel() {
+    for (q, z, expected) in [
+        (1e-08, -40.0, -1.0000000050000001e-08),
+        (1e-08, 3.0, 1.9085535101899302e-07),
+        (0.625, -3.0, -0.9011141861329367),
+        (0.9375, -50.0, -2.772588722239781),
+        (0.9375, -0.5, -0.4602553093211932),
+        (0.01, 35.0, 30.39482981401197),
+        (0.75, 700.0, 699.7123179275483),
+    ] {
+        let found = rdp::log_mixture(q, z);
+        assert!(
+            (found / expected - 1.0).abs() < 4e-15,
+            "q {q}, z {z}: {found}"
+        );
     }
 }

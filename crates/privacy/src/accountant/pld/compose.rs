@@ -12,6 +12,8 @@ const MASS_ERROR: f64 = 1e-12;
 /// Relative L2 error of an FFT per halving: Higham, "Accuracy and Stability of
 /// Numerical Algorithms", 2002, Theorem 24.2, with generous constants.
 const FFT_ERROR: f64 = 2e-15;
+/// What that may add up to over all runs, relative to delta, or the value is refused.
+const RUNS_ERROR_MAX: f64 = 1e-2;
 /// Epsilon may be overstated by this share through discretisation, or the value is refused.
 const DISCRETISATION_MAX: f64 = 0.01;
 
@@ -29,8 +31,7 @@ pub(super) struct Composed {
 impl Composed {
     pub(super) fn new(parts: &[(Discrete, u64)], plan: &Plan) -> Result<Self, AccountantError> {
         let n = plan.points;
-        let mut planner = FftPlanner::new();
-        let forward = planner.plan_fft_forward(n);
+        let transform = FftPlanner::new().plan_fft_forward(n);
         // The product, and its size with each factor raised by its error.
         let half = n / 2 + 1;
         let mut product = vec![Complex64::new(1.0, 0.0); half];
@@ -39,7 +40,7 @@ impl Composed {
         for (part, count) in parts {
             let (mut buffer, log_norm, l2) = tilted_ring(part, plan.theta, n);
             log_moment += *count as f64 * log_norm;
-            forward.process(&mut buffer);
+            transform.process(&mut buffer);
             // A power rounds once or twice per factor, relative to its own size.
             let error = fft_error(n) * (n as f64).sqrt() * l2 + 8.0 * f64::EPSILON;
             for (k, value) in buffer[..half].iter().enumerate() {
@@ -61,13 +62,19 @@ impl Composed {
             let size = product[k].norm();
             error += copies * (upper[k] - size + 4.0 * f64::EPSILON * size);
             squares += copies * size * size;
-            buffer[k] = product[k];
-            buffer[(n - k) % n] = product[k].conj();
+            // Conjugated, so that the same forward transform inverts it: the result is real.
+            buffer[k] = product[k].conj();
+            buffer[(n - k) % n] = product[k];
         }
-        planner.plan_fft_inverse(n).process(&mut buffer);
+        transform.process(&mut buffer);
         // Per point: the transforms' error by the triangle inequality, the inverse's own by its L2 bound.
         let point_error = error / n as f64 + fft_error(n) * (squares / n as f64).sqrt();
         let runs: f64 = parts.iter().map(|(_, count)| *count as f64).sum();
+        if runs * MASS_ERROR > RUNS_ERROR_MAX {
+            return Err(AccountantError::NotConverged {
+                reason: "so many runs exceed double precision",
+            });
+        }
         let log_weight = log_moment + runs * MASS_ERROR;
         let mass = (0..n)
             .map(|i| {
@@ -99,23 +106,33 @@ impl Composed {
                 reason: "too much of it lies outside the window",
             });
         }
-        // Going down from the top: p and q are the masses above the candidate under P and Q.
+        // Going down from the top: p is the mass above `loss` under P, and q under Q times e^loss.
         let (mut p, mut q) = (0.0, 0.0);
         for (i, mass) in self.mass.iter().enumerate().rev() {
             let loss = (self.first + i as i64) as f64 * self.step;
-            // delta(epsilon) = p - e^epsilon q on this side of `loss`, and falls as epsilon grows.
-            if p - loss.exp() * q > target {
-                return Ok(((p - target) / q).ln().max(0.0));
+            // delta(epsilon) = p - e^(epsilon - loss) q from here to the next point, falling.
+            if p - q > target {
+                return finite((loss + ((p - target) / q).ln()).max(0.0));
             }
             if loss < 0.0 {
-                return Ok(0.0);
+                return finite(0.0 * (p - q));
             }
             p += mass;
-            q += mass * (-loss).exp();
+            q = (q + mass) * (-self.step).exp();
         }
         // delta is met at the bottom of the window already.
-        Ok((self.first as f64 * self.step).max(0.0))
+        finite((self.first as f64 * self.step).max(0.0) + 0.0 * (p - q))
     }
+}
+
+/// Refuses what overflowed on the way; a NaN in the sums ends up here, too.
+fn finite(epsilon: f64) -> Result<f64, AccountantError> {
+    if epsilon.is_finite() {
+        return Ok(epsilon);
+    }
+    Err(AccountantError::NotConverged {
+        reason: "its numbers exceed double precision",
+    })
 }
 
 /// The pair's masses times e^(theta loss), normalised, wrapped onto n points: with log of the norm and the L2 norm.

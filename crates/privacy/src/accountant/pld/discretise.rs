@@ -53,9 +53,9 @@ impl Discrete {
                 let (low, high, lost) = base.range(*q, tail);
                 let mut grid = Self::empty(mixture.loss(low), mixture.loss(high), step)?;
                 grid.lost = lost;
-                for (z, mass) in base.atoms() {
+                for (z, log_mass) in base.atoms() {
                     let loss = mixture.loss_at_ratio(z);
-                    grid.add_atom(loss, mass * loss.exp());
+                    grid.add_atom(loss, (log_mass + loss).exp());
                 }
                 for i in 0..grid.mass.len() - 1 {
                     let (at_low, at_high) = mixture.split(grid.first + i as i64, step, low, high);
@@ -68,7 +68,16 @@ impl Discrete {
     }
 
     /// The pair (Q, P) on the negated grid: the other direction of the same pair.
-    pub(super) fn reversed(&self) -> Self {
+    ///
+    /// # Errors
+    /// [`AccountantError::NotConverged`] where Q's mass cannot be told from P's, which underflows.
+    pub(super) fn reversed(&self) -> Result<Self, AccountantError> {
+        const LOSS_MIN: f64 = -600.0;
+        if self.loss(0) < LOSS_MIN {
+            return Err(AccountantError::NotConverged {
+                reason: "its losses exceed double precision",
+            });
+        }
         let last = self.first + self.mass.len() as i64 - 1;
         let mass = self
             .mass
@@ -77,12 +86,12 @@ impl Discrete {
             .rev()
             .map(|(i, mass)| mass * (-self.loss(i)).exp())
             .collect();
-        Self {
+        Ok(Self {
             first: -last,
             step: self.step,
             mass,
             lost: self.lost,
-        }
+        })
     }
 
     pub(super) fn loss(&self, i: usize) -> f64 {
@@ -150,7 +159,7 @@ impl Mixture {
         }
         let slope = self.base.slope();
         // (g' - g) / g'
-        let rise = if below.g > 0.0 {
+        let rise = if below.log_g.is_finite() {
             -(below.log_g - above.log_g).exp_m1()
         } else {
             1.0 - below.g / above.g
@@ -171,23 +180,30 @@ impl Mixture {
 
     /// g, its logarithm and the coordinate at a loss; the coordinate is -infinity where g <= 0.
     fn edge(&self, loss: f64) -> Edge {
-        let g = loss.exp_m1() + self.q;
-        if g <= 0.0 {
+        let q = self.q;
+        // As in `log_mixture`: each branch where it does not cancel more than the loss itself is rounded.
+        let g = if loss < -0.5 && q > 0.5 {
+            loss.exp() - (1.0 - q)
+        } else {
+            loss.exp_m1() + q
+        };
+        let log_g = if q == 1.0 {
+            loss
+        } else if loss > 30.0 {
+            loss + (-(1.0 - q) * (-loss).exp()).ln_1p()
+        } else if g > 0.0 {
+            g.ln()
+        } else {
             return Edge {
                 g,
                 log_g: f64::NEG_INFINITY,
                 u: f64::NEG_INFINITY,
             };
-        }
-        let log_g = if loss > 30.0 {
-            loss + (-(1.0 - self.q) * (-loss).exp()).ln_1p()
-        } else {
-            g.ln()
         };
         Edge {
             g,
             log_g,
-            u: self.base.coordinate(log_g - self.q.ln()),
+            u: self.base.coordinate(log_g - q.ln()),
         }
     }
 }

@@ -19,6 +19,8 @@
 mod compose;
 mod discretise;
 mod steering;
+#[cfg(test)]
+mod test;
 
 use super::AccountantError;
 use super::pair::Pair;
@@ -57,7 +59,7 @@ fn one_direction(pairs: &[(Pair, u64)], delta: f64, reverse: bool) -> Result<f64
     let mut parts = Vec::with_capacity(pairs.len());
     for (pair, count) in pairs {
         let grid = discretise::Discrete::new(pair, plan.step, tail)?;
-        parts.push((if reverse { grid.reversed() } else { grid }, *count));
+        parts.push((if reverse { grid.reversed()? } else { grid }, *count));
     }
     compose::Composed::new(&parts, &plan)?.epsilon(delta)
 }
