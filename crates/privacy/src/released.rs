@@ -4,7 +4,7 @@
 //! site takes `Released<T>`, so unreleased data does not type-check there.
 //! Deliberately absent: `Deserialize` and any public constructor.
 
-use crate::accountant::Event;
+use crate::accountant::{Event, merged};
 use serde::Serialize;
 
 /// A value that is differentially private at the cost of its events.
@@ -43,5 +43,17 @@ impl<T> Released<T> {
             value: f(self.value),
             charge: self.charge,
         }
+    }
+
+    /// Post-processing together with something public, such as what a public
+    /// program made of released values.
+    pub fn map_with<P, U>(self, public: P, f: fn(T, P) -> U) -> Released<U> {
+        Released { value: f(self.value, public), charge: self.charge }
+    }
+
+    /// Both values, at the cost of both.
+    pub fn zip<U>(self, other: Released<U>) -> Released<(T, U)> {
+        let both: Vec<Event> = self.charge.into_iter().chain(other.charge).collect();
+        Released { value: (self.value, other.value), charge: merged(&both) }
     }
 }

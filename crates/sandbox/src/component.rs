@@ -59,8 +59,7 @@ impl Guest {
         let digest = identify(bytes, expected, limits)?;
         let engine = engine(limits)?;
         let component = compile(&engine, bytes, limits)?;
-        audit_imports(&engine, &component)?;
-        let pre = audit_exports(&engine, &component)?;
+        let pre = audit(&engine, &component)?;
         let inner = Inner {
             digest,
             limits: limits.clone(),
@@ -144,8 +143,17 @@ pub(crate) fn compile(
     }
 }
 
+/// Everything that is asked of a component before it may run.
+pub(crate) fn audit(
+    engine: &Engine,
+    component: &Component,
+) -> Result<ClientStepPre<Host>, SandboxError> {
+    audit_imports(engine, component)?;
+    audit_exports(engine, component)
+}
+
 /// Refuses every import but the kernels, by name.
-pub(crate) fn audit_imports(engine: &Engine, component: &Component) -> Result<(), SandboxError> {
+fn audit_imports(engine: &Engine, component: &Component) -> Result<(), SandboxError> {
     for import in imports(engine, component) {
         if !import.allowed {
             return Err(SandboxError::ForbiddenImport {

@@ -6,6 +6,8 @@
 //! NaN payloads are not canonicalised: a contribution with a NaN becomes zero,
 //! and a NaN inside a guest reaches nobody but that guest.
 //!
+//! Epochs only ever end a whole step ([`crate::watch`]); fuel decides about units.
+//!
 //! Not here: fuel and per-instance limits, which belong to a store
 //! ([`crate::host`]).
 
@@ -55,6 +57,7 @@ fn config(limits: &Limits) -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)
+        .epoch_interruption(true)
         .operator_cost(operator_cost())
         .max_wasm_stack(STACK_BYTES_MAX)
         .cranelift_opt_level(OptLevel::Speed)

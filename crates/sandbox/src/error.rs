@@ -5,6 +5,7 @@
 //! private side does ever becomes an error (see [`crate::private_side`]).
 
 use crate::Digest;
+use crate::watch::interrupted;
 
 /// An error of the sandbox; no variant depends on private values.
 #[derive(Debug, thiserror::Error)]
@@ -133,14 +134,35 @@ pub enum SandboxError {
         /// What the privacy crate says.
         problem: String,
     },
+    /// The step took too long on the clock; whatever was charged stays charged.
+    #[error(
+        "the step takes more than {limit_seconds} s; the charge stays: ask fewer queries, draw fewer units, or raise `step_seconds_max`"
+    )]
+    TimedOut {
+        /// [`crate::Limits::step_seconds_max`].
+        limit_seconds: u64,
+    },
     /// Cancelled from outside; whatever was charged stays charged.
     #[error("cancelled; the charge stays")]
     Cancelled,
 }
 
 impl SandboxError {
+    /// Why no instance could be made.
+    pub(crate) fn instantiate(error: wasmtime::Error) -> Self {
+        if interrupted(&error) {
+            return SandboxError::Cancelled;
+        }
+        SandboxError::Instantiate {
+            problem: chain(&error),
+        }
+    }
+
     /// The public side's trap as an error, outermost message first.
     pub(crate) fn trap(call: &'static str, error: &wasmtime::Error) -> Self {
+        if interrupted(error) {
+            return SandboxError::Cancelled;
+        }
         SandboxError::PublicTrap {
             call,
             problem: chain(error),

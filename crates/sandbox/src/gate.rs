@@ -15,7 +15,8 @@
 //!
 //! Not here: the ledger (the caller's), the mathematics (`noisegate-privacy`).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use noisegate_privacy::{
     ClipBound, GaussianSum, GaussianSumSpec, NoiseMultiplier, NoiseSource, PoissonSampler,
@@ -27,6 +28,7 @@ use crate::error::SandboxError;
 use crate::lanes::Work;
 use crate::private_side::{PrivateSide, QueryContext, Rehearsal};
 use crate::public_side::{Next, PublicSide};
+use crate::watch::Watch;
 use crate::{File, Unit};
 
 /// The mechanism a step declared and the ledger charged for.
@@ -153,8 +155,20 @@ impl Session {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Rehearsal, SandboxError> {
         let never = AtomicBool::new(false);
+        let (guest, limit) = (self.guest.clone(), self.time_limit());
+        Watch::run(guest.engine(), &never, limit, |watch| {
+            self.rehearse_watched(made_up, progress, watch)
+        })
+    }
+
+    fn rehearse_watched(
+        &mut self,
+        made_up: &Unit,
+        progress: &mut dyn FnMut(Progress),
+        watch: &Watch<'_>,
+    ) -> Result<Rehearsal, SandboxError> {
         let query = self
-            .next_query(progress, &never)?
+            .next_query(progress, watch)?
             .ok_or(SandboxError::NoQuery)?;
         let buffer = self.buffers.pop().unwrap_or_default();
         let mut side = PrivateSide::new(&self.guest, &query, buffer);
@@ -169,10 +183,11 @@ impl Session {
     /// The caller must have charged `spec().events(steps)` durably.
     ///
     /// - `progress`: told public facts alone.
-    /// - `cancel`: looked at between units and between turns.
+    /// - `cancel`: ends the step within a fraction of a second (or when the kernel
+    ///   that is running ends).
     ///
     /// # Errors
-    /// [`SandboxError::Cancelled`], or an error of the public side or the
+    /// [`SandboxError::Cancelled`], [`SandboxError::TimedOut`], or an error of the public side or the
     /// machine; never one that depends on a unit. The charge stays.
     pub fn run(
         mut self,
@@ -181,36 +196,52 @@ impl Session {
         progress: &mut dyn FnMut(Progress),
         cancel: &AtomicBool,
     ) -> Result<Released<Vec<File>>, SandboxError> {
+        let (guest, limit) = (self.guest.clone(), self.time_limit());
+        Watch::run(guest.engine(), cancel, limit, |watch| {
+            self.run_watched(units, &mut randomness, progress, watch)
+        })
+    }
+
+    fn run_watched(
+        &mut self,
+        units: &[Unit],
+        randomness: &mut Randomness,
+        progress: &mut dyn FnMut(Progress),
+        watch: &Watch<'_>,
+    ) -> Result<Released<Vec<File>>, SandboxError> {
         let total = self.queries();
         let mut proof: Option<Released<()>> = None;
         let mut index = 0;
-        while let Some(query) = self.next_query(progress, cancel)? {
+        while let Some(query) = self.next_query(progress, watch)? {
             index += 1;
             progress(Progress::Query { index, total });
-            let released = self.answer(&query, units, &mut randomness, cancel)?;
+            let released = self.answer(&query, units, randomness, watch)?;
             self.public.absorb(released.value())?;
             let released = released.map(drop);
             proof = Some(match proof {
-                Some(_before) => released,
+                Some(before) => before.zip(released).map(drop),
                 None => released,
             });
         }
         let outputs = self.public.outputs()?;
         let proof = proof.ok_or(SandboxError::NoQuery)?;
-        INTERIM.set(outputs);
-        Ok(proof.map(|()| INTERIM.take()))
+        Ok(proof.map_with(outputs, |(), outputs| outputs))
+    }
+
+    fn time_limit(&self) -> Duration {
+        Duration::from_secs(self.guest.limits().step_seconds_max)
     }
 
     fn next_query(
         &mut self,
         progress: &mut dyn FnMut(Progress),
-        cancel: &AtomicBool,
+        watch: &Watch<'_>,
     ) -> Result<Option<QueryContext>, SandboxError> {
         if let Some(query) = self.pending.take() {
             return Ok(Some(query));
         }
         loop {
-            if cancel.load(Ordering::Relaxed) {
+            if watch.ends() {
                 return Err(SandboxError::Cancelled);
             }
             match self.public.next()? {
@@ -226,14 +257,14 @@ impl Session {
         query: &QueryContext,
         units: &[Unit],
         randomness: &mut Randomness,
-        cancel: &AtomicBool,
+        watch: &Watch<'_>,
     ) -> Result<Released<Vec<f32>>, SandboxError> {
         let rate = self.declaration.sampling_rate;
         let chosen: Vec<&Unit> = units
             .iter()
             .filter(|_| randomness.sampler.includes(rate))
             .collect();
-        let work = Work::new(&self.guest, query, self.spec(), &chosen, cancel);
+        let work = Work::new(&self.guest, query, self.spec(), &chosen, watch);
         let sum = work.sum(&mut self.buffers)?;
         Ok(sum.release(&mut randomness.noise))
     }
@@ -243,9 +274,4 @@ pub(crate) fn mechanism(error: PrivacyError) -> SandboxError {
     SandboxError::Mechanism {
         problem: error.to_string(),
     }
-}
-
-thread_local! {
-    // Until `Released` can carry a public value.
-    static INTERIM: std::cell::RefCell<Vec<File>> = const { std::cell::RefCell::new(Vec::new()) };
 }

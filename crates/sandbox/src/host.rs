@@ -65,6 +65,8 @@ impl Host {
         let mut store = Store::new(engine, self);
         store.limiter(|host| host);
         store.set_hostcall_fuel(limits.call_bytes_max);
+        // The epoch moves only when a step is to end.
+        store.set_epoch_deadline(1);
         refuel(&mut store, limits.fuel_per_call);
         store
     }
@@ -114,7 +116,7 @@ impl Host {
         self.accum.as_deref_mut().ok_or(KernelError::Handle)
     }
 
-    /// As [`Host::accum_mut`], together with a tensor of the same instance.
+    /// Length of the contribution.
     pub(crate) fn accum_len(&self) -> Result<u64, KernelError> {
         self.accum
             .as_ref()

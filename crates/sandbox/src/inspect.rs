@@ -5,11 +5,11 @@ use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use crate::Digest;
-use crate::Guest;
-use crate::component::{Import, compile, imports};
+use crate::component::{Import, audit, compile, imports};
 use crate::engine::engine;
 use crate::error::SandboxError;
 use crate::limits::Limits;
+use crate::producers::producers;
 
 /// A component at a glance.
 #[derive(Debug)]
@@ -26,7 +26,9 @@ pub struct Inspection {
     pub memories: Option<u32>,
     /// Bytes its largest core memory starts with, when that is known.
     pub memory_bytes_min: Option<u64>,
-    /// `Ok` if [`Guest::load`] accepts it, else why not.
+    /// Tools that it says made it, such as `processed-by rustc 1.95.0`.
+    pub producers: Vec<String>,
+    /// `Ok` if [`crate::Guest::load`] accepts it, else why not.
     pub verdict: Result<(), SandboxError>,
 }
 
@@ -55,7 +57,8 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, SandboxError
         memory_bytes_min: resources
             .and_then(|needs| needs.max_initial_memory_size)
             .map(|pages| pages << 16),
-        verdict: Guest::load(bytes, None, limits).map(|_| ()),
+        producers: producers(bytes),
+        verdict: audit(&engine, &component).map(drop),
     })
 }
 

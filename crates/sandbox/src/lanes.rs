@@ -19,6 +19,7 @@ use crate::engine::THREAD_STACK_BYTES;
 use crate::error::SandboxError;
 use crate::gate::mechanism;
 use crate::private_side::{PrivateSide, QueryContext, within_bounds};
+use crate::watch::Watch;
 
 /// The work of one query; shared by its lanes.
 pub(crate) struct Work<'a> {
@@ -28,7 +29,7 @@ pub(crate) struct Work<'a> {
     units: &'a [&'a Unit],
     next: AtomicUsize,
     stop: AtomicBool,
-    cancel: &'a AtomicBool,
+    watch: &'a Watch<'a>,
 }
 
 /// A lane's partial sum, and its buffer for the next query.
@@ -41,7 +42,7 @@ impl<'a> Work<'a> {
         query: &'a QueryContext,
         spec: GaussianSumSpec,
         units: &'a [&'a Unit],
-        cancel: &'a AtomicBool,
+        watch: &'a Watch<'a>,
     ) -> Self {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         Work {
@@ -51,7 +52,7 @@ impl<'a> Work<'a> {
             units,
             next,
             stop,
-            cancel,
+            watch,
         }
     }
 
@@ -99,7 +100,7 @@ impl<'a> Work<'a> {
         let mut sum = GaussianSum::new(&self.spec).map_err(mechanism)?;
         let mut side = PrivateSide::new(self.guest, self.query, buffer);
         while let Some(unit) = self.units.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            if self.cancel.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed) {
+            if self.watch.ends() || self.stop.load(Ordering::Relaxed) {
                 return Err(SandboxError::Cancelled);
             }
             let unit = within_bounds(unit, limits.text_bytes_max, limits.unit_records_max);

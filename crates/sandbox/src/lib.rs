@@ -31,7 +31,9 @@ pub mod kernels;
 mod lanes;
 mod limits;
 pub mod private_side;
+mod producers;
 mod public_side;
+mod watch;
 
 pub use bindings::noisegate::client::types::{File, TextRecord, Unit};
 pub use component::Guest;

@@ -30,6 +30,8 @@ pub struct Limits {
     /// Milliseconds that compiling may take. It happens before any private
     /// read, so that a clock may decide here.
     pub compile_ms_max: u64,
+    /// Seconds that [`crate::Session::run`] may take; then the whole step ends.
+    pub step_seconds_max: u64,
     /// Threads that run private sides at once.
     pub threads: usize,
     /// Length of a contribution, in numbers.
@@ -63,6 +65,7 @@ impl Default for Limits {
         Limits {
             component_bytes_max: 32 * MIB,
             compile_ms_max: 120_000,
+            step_seconds_max: 24 * 60 * 60,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             dim_max: 16 << 20,
             queries_max: 100_000,
@@ -76,7 +79,7 @@ impl Default for Limits {
                 host_bytes_max: 512 * MIB,
                 call_bytes_max: 512 * MIB,
                 table_elements_max: 20_000,
-                fuel_per_call: 2_000_000_000_000,
+                fuel_per_call: 200_000_000_000,
             },
             private: InstanceLimits {
                 memory_bytes_max: 256 * MIB,

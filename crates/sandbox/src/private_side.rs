@@ -26,6 +26,7 @@ use crate::component::Guest;
 use crate::error::{SandboxError, chain};
 use crate::host::{Context, Host};
 use crate::kernels::{Accum, Tensor};
+use crate::watch::interrupted;
 use crate::{TextRecord, Unit};
 
 /// Everything public that the units of one query have in common.
@@ -78,13 +79,17 @@ impl<'a> PrivateSide<'a> {
     ///
     /// # Errors
     /// [`SandboxError::Instantiate`] if no instance could be made; decided
-    /// before the unit is shown to the guest.
+    /// before the unit is shown to the guest. [`SandboxError::Cancelled`] if the
+    /// step was ended from outside.
     pub(crate) fn contribute(&mut self, unit: &Unit) -> Result<&[f32], SandboxError> {
         let (mut store, instance) = self.instantiate()?;
         // A panic in the host would be a bug, but must not tell on a unit either.
         let called = catch_unwind(AssertUnwindSafe(|| self.call(&mut store, &instance, unit)));
         self.take_contribution(&mut store, matches!(called, Ok(Ok(()))));
-        Ok(&self.contribution)
+        match called {
+            Ok(Err(error)) if interrupted(&error) => Err(SandboxError::Cancelled),
+            _ => Ok(&self.contribution),
+        }
     }
 
     /// As [`PrivateSide::contribute`], for a **made-up** unit: says what happened.
@@ -103,6 +108,7 @@ impl<'a> PrivateSide<'a> {
             .map(|&value| f64::from(value) * f64::from(value))
             .sum();
         let problem = match called {
+            Err(error) if interrupted(&error) => return Err(SandboxError::Cancelled),
             Err(error) => Some(chain(&error)),
             Ok(()) if !norm_squared.is_finite() => Some("a NaN or an infinity".to_owned()),
             Ok(()) => None,
@@ -161,13 +167,10 @@ impl<'a> PrivateSide<'a> {
 
 fn instantiate(guest: &Guest, host: Host) -> Result<(Store<Host>, ClientStep), SandboxError> {
     let mut store = host.into_store(guest.engine(), &guest.limits().private);
-    let instance =
-        guest
-            .pre()
-            .instantiate(&mut store)
-            .map_err(|error| SandboxError::Instantiate {
-                problem: chain(&error),
-            })?;
+    let instance = guest
+        .pre()
+        .instantiate(&mut store)
+        .map_err(SandboxError::instantiate)?;
     Ok((store, instance))
 }
 

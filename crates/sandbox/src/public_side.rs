@@ -17,7 +17,7 @@ use wasmtime::Store;
 use crate::bindings::ClientStep;
 use crate::bindings::exports::noisegate::client::public_side::{Query, Setup, Turn};
 use crate::component::Guest;
-use crate::error::{SandboxError, chain};
+use crate::error::SandboxError;
 use crate::host::{Context, Host, refuel};
 use crate::private_side::QueryContext;
 use crate::{File, Limits};
@@ -60,13 +60,10 @@ impl PublicSide {
         let limits = guest.limits().clone();
         let host = Host::new(&limits.public, Context::default(), None);
         let mut store = host.into_store(guest.engine(), &limits.public);
-        let instance =
-            guest
-                .pre()
-                .instantiate(&mut store)
-                .map_err(|error| SandboxError::Instantiate {
-                    problem: chain(&error),
-                })?;
+        let instance = guest
+            .pre()
+            .instantiate(&mut store)
+            .map_err(SandboxError::instantiate)?;
         refuel(&mut store, limits.public.fuel_per_call);
         let setup = instance
             .noisegate_client_public_side()

@@ -31,7 +31,7 @@ pub const INTERFACE: &str = "noisegate:client/kernels@0.1.0";
 pub const TYPES_INTERFACE: &str = "noisegate:client/types@0.1.0";
 
 /// Every item of [`INTERFACE`].
-pub const ITEMS: [&str; 13] = [
+pub const ITEMS: [&str; 12] = [
     "tensor",
     "accum",
     "[constructor]tensor",
@@ -44,8 +44,6 @@ pub const ITEMS: [&str; 13] = [
     "gemm-acc",
     "gather",
     "scatter-add",
-    // Encoders may name the package's types through this interface.
-    "types",
 ];
 
 /// Floating-point operations of the largest single kernel: about a second.

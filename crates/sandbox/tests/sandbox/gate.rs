@@ -1,13 +1,16 @@
 //! The gate with an honest guest: true sums, bounded influence, reproducible runs.
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use noisegate_privacy::{ClipBound, NoiseMultiplier, SamplingRate};
 use noisegate_sandbox::{Declaration, Guest, Limits, Progress, SandboxError, Session, Unit};
 
+use proptest::prelude::*;
+
 use crate::support::{COUNT, Text};
 use crate::support_session::{
-    declaration, floats, limits, randomness, run, run_with, sums, unit, units,
+    declaration, floats, limits, randomness, run, run_guest, run_with, sums, unit, units,
 };
 
 #[test]
@@ -145,6 +148,34 @@ fn cancelling_ends_the_step_with_an_error() {
 }
 
 #[test]
+fn cancelling_and_the_clock_end_a_step_whose_units_loop_and_never_zero_them() {
+    let text = Text {
+        contribute: "(loop $l (br $l))".to_owned(),
+        ..Text::default()
+    };
+    let mut patient = Limits {
+        step_seconds_max: 0,
+        ..limits()
+    };
+    patient.private.fuel_per_call = u64::MAX / 4;
+    let started = std::time::Instant::now();
+    let ended = run_with(&text, &units(&["a", "b"]), &patient, declaration(1));
+    assert!(matches!(
+        ended,
+        Err(SandboxError::TimedOut { limit_seconds: 0 })
+    ));
+
+    patient.step_seconds_max = 1000;
+    let guest = Guest::load(&text.component(), None, &patient).unwrap();
+    let session = Session::start(&guest, "{}", &[], declaration(1)).unwrap();
+    let cancel = AtomicBool::new(false);
+    let mut set_once_asked = |_| cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+    let ended = session.run(&units(&["a"]), randomness(), &mut set_once_asked, &cancel);
+    assert!(matches!(ended, Err(SandboxError::Cancelled)));
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
+#[test]
 fn the_charge_of_the_outputs_is_the_whole_step() {
     let text = Text {
         queries: 3,
@@ -208,4 +239,26 @@ fn long_texts_and_surplus_records_are_cut_by_the_host() {
 fn an_empty_data_set_releases_noise_like_any_other() {
     let finished = run(&Text::default(), &[]).unwrap();
     assert_eq!(floats(&finished.files[0]).len(), 4);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_set_of_units_within_the_clip_bound_is_summed_exactly(
+        lengths in proptest::collection::vec(0_usize..15, 0..40),
+    ) {
+        static LOADED: OnceLock<Guest> = OnceLock::new();
+        let guest = LOADED.get_or_init(|| {
+            Guest::load(&Text::default().component(), None, &limits()).unwrap()
+        });
+        let data: Vec<Unit> = lengths.iter().map(|&len| unit(&"x".repeat(len))).collect();
+        let released = |data: &[Unit]| {
+            floats(&run_guest(guest, "{}", data, declaration(1)).unwrap().files[0])
+        };
+        let pairs = released(&data).into_iter().zip(released(&[]));
+        let sums: Vec<usize> =
+            pairs.map(|(with, without)| (with - without).round() as usize).collect();
+        prop_assert_eq!(sums, [lengths.iter().sum(), lengths.len(), 0, 0]);
+    }
 }

@@ -7,7 +7,7 @@
 use noisegate_sandbox::{Limits, Unit};
 
 use crate::support::{COUNT, Text};
-use crate::support_session::{declaration, floats, limits, run, run_with, sums, units};
+use crate::support_session::{all_sums, declaration, limits, run, sums, units};
 
 /// Counts honestly, and does `attack` after that for texts that begin with `!`.
 fn attacking(attack: &str) -> Text {
@@ -160,12 +160,7 @@ fn nothing_is_remembered_from_one_unit_to_the_next() {
         threads: 1,
         ..limits()
     };
-    let finished = run_with(&text, &many, &alone, declaration(1)).unwrap();
-    assert!(
-        floats(&finished.files[0])
-            .iter()
-            .all(|value| value.abs() < 0.5)
-    );
+    assert_eq!(all_sums(&text, &many, &alone, &declaration(1)), [[0.0; 4]]);
 }
 
 #[test]
@@ -205,10 +200,10 @@ fn the_hosts_buffer_is_zero_for_every_unit() {
         threads: 1,
         ..limits()
     };
-    let finished = run_with(&text, &data, &alone, declaration(1)).unwrap();
-    for file in &finished.files {
-        assert_eq!(floats(file)[3].round(), 10.0);
-    }
+    assert_eq!(
+        all_sums(&text, &data, &alone, &declaration(1)),
+        [[0.0, 0.0, 0.0, 10.0]; 2]
+    );
 }
 
 #[test]

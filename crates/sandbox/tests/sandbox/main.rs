@@ -5,5 +5,7 @@ mod hostile_private;
 mod hostile_public;
 mod kernels;
 mod loading;
+mod packaged;
+mod rust_guest;
 mod support;
 mod support_session;

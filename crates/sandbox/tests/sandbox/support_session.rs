@@ -22,12 +22,11 @@ pub fn limits() -> Limits {
     limits
 }
 
-/// Every unit takes part, with noise of standard deviation 16 / 256: whole sums
-/// can be read off by rounding (eight standard deviations to either side).
+/// Every unit takes part, clipped to 16, with as little noise as the gate allows.
 pub fn declaration(units_public: u64) -> Declaration {
     Declaration {
         clip: ClipBound::new(16.0).unwrap(),
-        noise_multiplier: NoiseMultiplier::new(1.0 / 256.0).unwrap(),
+        noise_multiplier: NoiseMultiplier::new(1.0 / 32.0).unwrap(),
         sampling_rate: SamplingRate::ONE,
         units_public,
         steps: 10,
@@ -81,8 +80,17 @@ pub fn run_bytes(
     limits: &Limits,
     declaration: Declaration,
 ) -> Result<Finished, SandboxError> {
-    let guest = Guest::load(bytes, None, limits)?;
-    let session = Session::start(&guest, "{}", &[], declaration)?;
+    run_guest(&Guest::load(bytes, None, limits)?, "{}", units, declaration)
+}
+
+/// As [`run_bytes`], for a loaded guest and with a configuration.
+pub fn run_guest(
+    guest: &Guest,
+    config: &str,
+    units: &[Unit],
+    declaration: Declaration,
+) -> Result<Finished, SandboxError> {
+    let session = Session::start(guest, config, &[], declaration)?;
     let mut said = Vec::new();
     let never = AtomicBool::new(false);
     let files = session.run(units, randomness(), &mut |event| said.push(event), &never)?;
@@ -97,13 +105,36 @@ pub fn run(text: &Text, units: &[Unit]) -> Result<Finished, SandboxError> {
     run_with(text, units, &limits(), declaration(1))
 }
 
-/// The first released vector, rounded: noise is far below a half.
-pub fn sums(text: &Text, units: &[Unit]) -> Vec<f32> {
-    let finished = run(text, units).unwrap_or_else(|error| panic!("{error}"));
-    floats(&finished.files[0])
-        .into_iter()
-        .map(f32::round)
+/// The sums behind each released vector, to the nearest whole number: what is
+/// released, less what an empty data set releases under the same randomness.
+pub fn all_sums(
+    text: &Text,
+    units: &[Unit],
+    limits: &Limits,
+    declaration: &Declaration,
+) -> Vec<Vec<f32>> {
+    let run = |units: &[Unit]| {
+        run_with(text, units, limits, declaration.clone()).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let (noise, noised) = (run(&[]), run(units));
+    let scale = declaration.sampling_rate.get() as f32 * declaration.units_public as f32;
+    let difference = |(with, without): (&File, &File)| {
+        let pairs = floats(with).into_iter().zip(floats(without));
+        pairs
+            .map(|(with, without)| ((with - without) * scale).round())
+            .collect()
+    };
+    noised
+        .files
+        .iter()
+        .zip(&noise.files)
+        .map(difference)
         .collect()
+}
+
+/// As [`all_sums`], the first vector, with [`limits`] and [`declaration`].
+pub fn sums(text: &Text, units: &[Unit]) -> Vec<f32> {
+    all_sums(text, units, &limits(), &declaration(1)).swap_remove(0)
 }
 
 /// A file of raw floats.

@@ -1,0 +1,46 @@
+//! The kernels as the sandbox's host offers them.
+
+use super::{At, Product};
+use crate::guest::bindings::noisegate::client::kernels;
+
+pub use kernels::{Accum, Tensor};
+
+pub(super) fn gemm(a: &[f32], b: &[f32], p: Product) -> Vec<f32> {
+    kernels::gemm(
+        a, b, p.m as u32, p.k as u32, p.n as u32, p.trans_a, p.trans_b,
+    )
+}
+
+pub(super) fn gemm_w(a: &[f32], w: At<'_>, p: Product) -> Vec<f32> {
+    kernels::gemm_w(
+        a,
+        w.tensor,
+        w.offset as u64,
+        p.m as u32,
+        p.k as u32,
+        p.n as u32,
+        p.trans_b,
+    )
+}
+
+pub(super) fn gemm_acc(into: &Accum, offset: usize, a: &[f32], b: &[f32], p: Product) {
+    kernels::gemm_acc(
+        into,
+        offset as u64,
+        a,
+        b,
+        p.m as u32,
+        p.k as u32,
+        p.n as u32,
+        p.trans_a,
+        p.trans_b,
+    );
+}
+
+pub(super) fn gather(w: At<'_>, width: usize, rows: &[u32]) -> Vec<f32> {
+    kernels::gather(w.tensor, w.offset as u64, width as u32, rows)
+}
+
+pub(super) fn scatter_add(into: &Accum, offset: usize, width: usize, rows: &[u32], values: &[f32]) {
+    kernels::scatter_add(into, offset as u64, width as u32, rows, values);
+}

@@ -1,0 +1,59 @@
+//! What a client step needs to be written in Rust.
+//!
+//! ```text
+//!   your crate ── implements ──> ClientStep (step.rs)
+//!        │                            │ export_step!(YourStep)   (guest.rs, wasm only)
+//!        └── calls ──> kernels, tokenizer, safetensors, rng, maths
+//! ```
+//!
+//! One component plays two roles in separate instances. The *public side*
+//! (`start`, `next`, `absorb`, `outputs`) never sees private data. The *private
+//! side* (`contribute`) runs in a fresh instance for every privacy unit.
+//!
+//! Start reading at [`ClientStep`]. Everything but the wasm glue also compiles
+//! natively, so that a step's maths is tested with plain `cargo test`: the
+//! kernels then have a native backend of the same names.
+//!
+//! The smallest step, which counts its units' words:
+//!
+//! ```
+//! use noisegate_guest_sdk::{Accum, ClientStep, File, Query, Setup, Tensor, Turn, Unit};
+//!
+//! struct WordCount { asked: bool, total: f32 }
+//!
+//! impl ClientStep for WordCount {
+//!     fn start(_config: &str, _inputs: Vec<File>) -> Result<(Self, Setup), String> {
+//!         let setup = Setup { dim: 1, queries: 1, tensors: vec![], context: vec![] };
+//!         Ok((WordCount { asked: false, total: 0.0 }, setup))
+//!     }
+//!     fn next(&mut self) -> Turn {
+//!         if self.asked { return Turn::Done; }
+//!         self.asked = true;
+//!         Turn::Ask(Query::default())
+//!     }
+//!     fn absorb(&mut self, released: Vec<f32>) { self.total = released[0]; }
+//!     fn outputs(&mut self) -> Result<Vec<File>, String> {
+//!         Ok(vec![File { name: "count.txt".into(), data: self.total.to_string().into_bytes() }])
+//!     }
+//!     fn contribute(unit: &Unit, _setup: &[u8], _query: &[u8], _tensors: &[&Tensor], into: &Accum) {
+//!         let words: usize = unit.records.iter().map(|record| record.text.split_whitespace().count()).sum();
+//!         into.add(0, &[words as f32]);
+//!     }
+//! }
+//! ```
+//!
+//! Deliberately absent: noise, clipping and budgets. They are the gate's, and a
+//! guest cannot reach them.
+
+#[cfg(target_arch = "wasm32")]
+pub mod guest;
+pub mod kernels;
+pub mod maths;
+pub mod rng;
+pub mod safetensors;
+pub mod step;
+pub mod tokenizer;
+pub mod wire;
+
+pub use kernels::{Accum, Tensor};
+pub use step::{ClientStep, File, Query, Setup, TextRecord, Turn, Unit};
