@@ -1,7 +1,7 @@
 //! Trains a classifier on JSONL files (`text`, `label`) and says how well it labels others.
 //!
 //! ```text
-//! cargo run --release -p noisegate-slm --example classify -- LIBRARY BASE TRAIN.jsonl TEST.jsonl OUT [rows] [epochs] [rate] [batch]
+//! cargo run --release -p noisegate-slm --example classify -- LIBRARY BASE TRAIN.jsonl TEST.jsonl OUT [rows] [epochs] [rate] [batch] [lora rank]
 //! ```
 //! `BASE` is a model folder, or `scratch`.
 
@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use noisegate_slm::train::train;
 use noisegate_slm::{
-    Base, Classifier, Example, Hooks, Model, ScratchConfig, ServeOptions, TrainOptions,
+    Base, Classifier, Example, Hooks, Lora, Model, ScratchConfig, ServeOptions, TrainOptions,
     TrainingData, runtime,
 };
 
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [library, base, train_path, test_path, out, numbers @ ..] = arguments.as_slice() else {
         println!(
-            "usage: classify LIBRARY BASE TRAIN.jsonl TEST.jsonl OUT [rows] [epochs] [rate] [batch]"
+            "usage: classify LIBRARY BASE TRAIN.jsonl TEST.jsonl OUT [rows] [epochs] [rate] [batch] [lora rank]"
         );
         return Ok(());
     };
@@ -47,6 +47,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         epochs: number(1, 3.0) as usize,
         learning_rate: number(2, 2e-4) as f32,
         batch: number(3, 16.0) as usize,
+        lora: match number(4, 0.0) as usize {
+            0 => None,
+            rank => Some(Lora {
+                rank,
+                alpha: 2.0 * rank as f32,
+            }),
+        },
         threads: 2,
         ..TrainOptions::default()
     };

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use noisegate_slm::train::train;
 use noisegate_slm::{
-    Base, Embedder, Example, Hooks, Model, Runtime, ScratchConfig, ServeOptions, SlmError,
+    Base, Embedder, Example, Hooks, Lora, Model, Runtime, ScratchConfig, ServeOptions, SlmError,
     TrainOptions, TrainingData, Vocabulary, runtime,
 };
 
@@ -37,7 +37,17 @@ fn main() -> Result<(), SlmError> {
         ("MiniLM", Base::Folder(folder)),
         ("scratch 2 x 128", Base::Scratch(scratch)),
     ] {
-        training(&runtime, name, &base, batch, length, threads, steps)?;
+        for lora in [None, Some(Lora::default())] {
+            let options = TrainOptions {
+                epochs: 1,
+                batch,
+                length_max: length,
+                threads,
+                lora,
+                ..TrainOptions::default()
+            };
+            training(&runtime, name, &base, &options, steps)?;
+        }
         inference(&runtime, name, &base, batch, length, threads)?;
     }
     Ok(())
@@ -63,43 +73,40 @@ fn training(
     runtime: &Runtime,
     name: &str,
     base: &Base,
-    batch: usize,
-    length: usize,
-    threads: usize,
+    options: &TrainOptions,
     steps: usize,
 ) -> Result<(), SlmError> {
     let warm = 3;
-    let examples = rows(batch * (steps + warm), length);
+    let examples = rows(options.batch * (steps + warm), options.length_max);
     let labels = ["label 0".to_owned(), "label 1".to_owned()];
     let data = TrainingData {
         labels: &labels,
         examples: &examples,
         validation: &[],
     };
-    let options = TrainOptions {
-        epochs: 1,
-        batch,
-        length_max: length,
-        threads,
-        ..TrainOptions::default()
-    };
-    let mut marks = Vec::new();
+    let mut marks = vec![Instant::now()];
     let hooks = Hooks {
         progress: &mut |_| marks.push(Instant::now()),
         cancel: &AtomicBool::new(false),
     };
-    train(runtime, base, &data, &options, hooks)?;
+    train(runtime, base, &data, options, hooks)?;
     let mut times: Vec<f64> = marks
         .windows(2)
-        .skip(warm - 1)
+        .skip(warm)
         .map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3)
         .collect();
     times.sort_by(f64::total_cmp);
     let median = times[times.len() / 2];
     println!(
-        "{name}: train {median:.2} ms/step (fastest {:.2}), {:.1} steps/s",
+        "{name}, {}: train {median:.2} ms/step (fastest {:.2}), {:.1} steps/s; {:.2} s until the first step",
+        if options.lora.is_some() {
+            "adapters"
+        } else {
+            "all weights"
+        },
         times[0],
-        1e3 / median
+        1e3 / median,
+        (marks[1] - marks[0]).as_secs_f64()
     );
     Ok(())
 }

@@ -187,6 +187,16 @@ pub enum SlmError {
         /// What is wrong.
         problem: String,
     },
+    /// A model with other labels than the ones asked for.
+    #[error(
+        "the model knows the labels {found}, and {asked} are asked for; train a model for these labels, or correct the list"
+    )]
+    LabelMismatch {
+        /// The model's.
+        found: String,
+        /// The ones asked for.
+        asked: String,
+    },
     /// A label that the head does not have.
     #[error(
         "example {index} has the label `{label}`, which is not one of the {known} labels of the head; declare it or drop the example"
@@ -216,6 +226,15 @@ pub enum SlmError {
         value: String,
         /// What would be right.
         remedy: &'static str,
+    },
+    /// A checkpoint that another run wrote.
+    #[error(
+        "the checkpoint `{}` is of a run with another model, other data or other options; remove it to start anew, or restore what it was made with",
+        path.display()
+    )]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
     },
     /// The loss is not a number any more.
     #[error(

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+mod files;
 pub mod graph;
 pub mod model;
 pub mod params;
@@ -27,7 +28,10 @@ pub mod tokens;
 pub mod train;
 
 pub use error::SlmError;
-pub use model::{Base, Model, ScratchConfig, Vocabulary};
+pub use model::{Base, Lora, Model, ScratchConfig, Vocabulary};
 pub use runtime::Runtime;
 pub use serve::{Classifier, Embedder, Embeddings, Prediction, ServeOptions};
-pub use train::{Example, Freeze, Hooks, Progress, Schedule, Summary, TrainOptions, TrainingData};
+pub use train::{
+    CheckpointOptions, Example, Freeze, Hooks, Progress, Schedule, Summary, TrainOptions,
+    TrainingData,
+};

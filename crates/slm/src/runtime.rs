@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 
 use crate::error::SlmError;
 
@@ -69,6 +70,7 @@ pub fn load(path: &Path) -> Result<Runtime, SlmError> {
         .with_logger(Arc::new(|_, _, _, _, _| {}))
         .build()
         .map_err(SlmError::runtime("start its environment"))?;
+    environment.set_log_level(LogLevel::Fatal);
     let runtime = Runtime { environment, path };
     *loaded = Some(runtime.clone());
     Ok(runtime)

@@ -13,6 +13,9 @@ use crate::model::{Model, Serve};
 use crate::runtime::Runtime;
 use crate::tokens::{Encoded, Tokens};
 
+/// Tokens that run at once: bounds memory whatever the batch and the texts are.
+const TOKENS_AT_ONCE: usize = 16384;
+
 /// How inference runs.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
@@ -80,6 +83,9 @@ impl Embedder {
     }
 
     /// One embedding a text, in order.
+    ///
+    /// A text is cut at what the model's positions take: 512 tokens for MiniLM, where
+    /// `sentence-transformers` cuts at 256. Up to there the vectors are the same.
     ///
     /// # Errors
     /// [`SlmError::Tokenizer`], [`SlmError::Runtime`].
@@ -177,13 +183,23 @@ impl Server {
         let mut order: Vec<usize> = (0..encoded.len()).collect();
         order.sort_by_key(|&row| encoded[row].ids.len());
         let mut values = vec![0.0; encoded.len() * self.width];
-        for rows in order.chunks(self.batch) {
+        let mut left = order.as_slice();
+        while !left.is_empty() {
+            let (rows, rest) = left.split_at(self.rows_at_once(encoded, left));
+            left = rest;
             let out = self.run_batch(encoded, rows, name)?;
             for (row, out) in rows.iter().zip(out.chunks_exact(self.width)) {
                 values[row * self.width..][..self.width].copy_from_slice(out);
             }
         }
         Ok(values)
+    }
+
+    /// How many of `left`, which is sorted by length, run together.
+    fn rows_at_once(&self, encoded: &[Encoded], left: &[usize]) -> usize {
+        let fits = |count: &usize| count * encoded[left[count - 1]].ids.len() <= TOKENS_AT_ONCE;
+        let most = self.batch.min(left.len());
+        (1..=most).rev().find(fits).unwrap_or(1)
     }
 
     fn run_batch(

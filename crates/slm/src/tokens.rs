@@ -25,6 +25,7 @@ pub struct Tokens {
     pad: u32,
     unknown: Option<u32>,
     special: Vec<u32>,
+    length_max: usize,
 }
 
 /// One text as ids.
@@ -156,6 +157,7 @@ impl Tokens {
             pad,
             unknown,
             special,
+            length_max,
         })
     }
 
@@ -171,6 +173,12 @@ impl Tokens {
     #[must_use]
     pub fn pad(&self) -> u32 {
         self.pad
+    }
+
+    /// Texts are cut at this many tokens.
+    #[must_use]
+    pub fn length_max(&self) -> usize {
+        self.length_max
     }
 
     /// The highest id the tokenizer can make.

@@ -5,7 +5,7 @@ mod common;
 use common::{Feed, Noise, Runner};
 use noisegate_slm::graph::{Dim, Dtype, Graph, Op, TensorId, Weights, gradients};
 use noisegate_slm::model::config::{Activation, EncoderConfig, Family};
-use noisegate_slm::model::encoder::{Dropout, encoder, head, mean_pool};
+use noisegate_slm::model::encoder::{Additions, encoder, head, mean_pool};
 use noisegate_slm::model::names;
 use noisegate_slm::params::{Array, Parameters};
 
@@ -54,7 +54,7 @@ fn weights(config: &EncoderConfig) -> Parameters {
 fn classifier(config: &EncoderConfig, length: usize) -> (Graph, TensorId, TensorId) {
     let mut graph = Graph::new();
     let (batch, length) = (Dim::Size(BATCH), Dim::Size(length));
-    let states = encoder(&mut graph, config, batch, length, &mut Dropout::default()).unwrap();
+    let states = encoder(&mut graph, config, batch, length, &mut Additions::default()).unwrap();
     let pooled = mean_pool(&mut graph, &states).unwrap();
     let logits = head(&mut graph, config, pooled, LABELS).unwrap();
     let shape = [batch, Dim::Size(LABELS)];
@@ -213,7 +213,13 @@ fn a_row_longer_than_the_positions_is_refused_when_the_graph_is_built() {
     let config = config(Family::Bert, Activation::Gelu);
     let mut graph = Graph::new();
     let (batch, length) = (Dim::Size(1), Dim::Size(10));
-    let error = encoder(&mut graph, &config, batch, length, &mut Dropout::default());
+    let error = encoder(
+        &mut graph,
+        &config,
+        batch,
+        length,
+        &mut Additions::default(),
+    );
     let error = error.unwrap_err().to_string();
     assert_eq!(error, "`rows` cannot take shapes [9, 8] and [1, 10]");
 }

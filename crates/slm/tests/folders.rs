@@ -3,10 +3,16 @@
 mod common;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use noisegate_slm::graph::{self, SessionOptions};
-use noisegate_slm::{Base, Embedder, Model, ScratchConfig, ServeOptions, SlmError, Vocabulary};
+use noisegate_slm::model::names::{HEAD_BIAS, HEAD_WEIGHT};
+use noisegate_slm::params::Array;
+use noisegate_slm::{
+    Base, Classifier, Embedder, Model, ScratchConfig, ServeOptions, SlmError, Vocabulary,
+};
 use ort::value::TensorRef;
 
 const TEXTS: [&str; 4] = [
@@ -94,6 +100,68 @@ fn the_onnx_file_scores_as_the_model_does() {
             .1;
         for (a, b) in ours.row(row).iter().zip(theirs) {
             assert!((a - b).abs() < 1e-4, "{a} vs {b}");
+        }
+    }
+}
+
+#[test]
+fn python_scores_a_saved_folder_as_we_do() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let mut model = scratch();
+    model.labels = vec!["bills".to_owned(), "care".to_owned(), "other".to_owned()];
+    let mut noise = common::Noise(2);
+    for (name, shape) in [(HEAD_WEIGHT, vec![3, 16]), (HEAD_BIAS, vec![3])] {
+        let data = noise.many(shape.iter().product());
+        model.weights.insert(name, Array { shape, data });
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    model.save(&path, "# card").unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/check_folder.py");
+    let python = std::env::var("NOISEGATE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let child = Command::new(&python)
+        .arg(script)
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        println!("skipped: no `{python}`");
+        return;
+    };
+    let mut stdin = child.stdin.take().unwrap();
+    // A script that stops early does not read; its exit code says why.
+    let _ = stdin.write_all(TEXTS.join("\n").as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(3) {
+        println!("skipped: `{python}` lacks a package: {words}");
+        return;
+    }
+    assert!(output.status.success(), "{words}");
+    let scored: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut classifier = Classifier::new(&runtime, &model, &ServeOptions::default()).unwrap();
+    let ours = classifier.predict(&TEXTS).unwrap();
+    for library in ["onnx", "torch"] {
+        for (row, ours) in ours.iter().enumerate() {
+            let logits: Vec<f64> = scored[library][row]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|v| v.as_f64().unwrap().exp())
+                .collect();
+            let total: f64 = logits.iter().sum();
+            for (theirs, ours) in logits.iter().zip(&ours.probabilities) {
+                let theirs = theirs / total;
+                assert!(
+                    (theirs - f64::from(*ours)).abs() < 1e-4,
+                    "{library}: {theirs} vs {ours}"
+                );
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{Feed, Runner};
 use noisegate_slm::graph::{Dim, Dtype, Graph, Op, TensorId, Weights, gradients};
 use noisegate_slm::model::config::{Activation, EncoderConfig, Family};
-use noisegate_slm::model::encoder::{Dropout, encoder, head, mean_pool};
+use noisegate_slm::model::encoder::{Additions, encoder, head, mean_pool};
 use noisegate_slm::params::{Array, Parameters};
 use noisegate_slm::{Embedder, Model, ServeOptions};
 use safetensors::{Dtype as Stored, SafeTensors};
@@ -99,7 +99,14 @@ fn check(name: &str, family: Family) {
     let config = config(family);
     let mut graph = Graph::new();
     let (batch, length) = (Dim::Size(4), Dim::Size(7));
-    let states = encoder(&mut graph, &config, batch, length, &mut Dropout::default()).unwrap();
+    let states = encoder(
+        &mut graph,
+        &config,
+        batch,
+        length,
+        &mut Additions::default(),
+    )
+    .unwrap();
     let pooled = mean_pool(&mut graph, &states).unwrap();
     let logits = head(&mut graph, &config, pooled, 3).unwrap();
     let targets = graph.input("targets", Dtype::F32, &[batch, Dim::Size(3)]);

@@ -4,112 +4,12 @@ mod common;
 
 use std::sync::atomic::AtomicBool;
 
-use common::Noise;
+use common::task::{examples, labels, options, run, scratch};
 use noisegate_slm::train::train;
 use noisegate_slm::{
-    Base, Classifier, Embedder, Example, Hooks, Model, Progress, Runtime, ScratchConfig,
-    ServeOptions, SlmError, Summary, TrainOptions, TrainingData, Vocabulary,
+    Base, Classifier, Embedder, Example, Freeze, Hooks, Lora, Model, Progress, Runtime,
+    ServeOptions, SlmError, TrainOptions, TrainingData,
 };
-
-const TOPICS: [(&str, [&str; 6]); 3] = [
-    (
-        "billing",
-        ["invoice", "charge", "refund", "payment", "bill", "fee"],
-    ),
-    (
-        "visits",
-        [
-            "appointment",
-            "schedule",
-            "cancel",
-            "visit",
-            "clinic",
-            "waiting",
-        ],
-    ),
-    (
-        "drugs",
-        [
-            "prescription",
-            "pharmacy",
-            "refill",
-            "dose",
-            "tablet",
-            "medicine",
-        ],
-    ),
-];
-const FILLER: [&str; 10] = [
-    "please", "the", "my", "about", "i", "need", "was", "again", "today", "help",
-];
-
-fn labels() -> Vec<String> {
-    TOPICS
-        .iter()
-        .map(|(label, _)| (*label).to_owned())
-        .collect()
-}
-
-/// Texts whose label shows in two of their words.
-fn examples(count: usize, seed: u64) -> Vec<Example> {
-    let mut noise = Noise(seed);
-    let mut pick = |n: usize| ((noise.next() + 1.0) / 2.0 * n as f32) as usize % n;
-    (0..count)
-        .map(|i| {
-            let (label, words) = TOPICS[i % TOPICS.len()];
-            let length = 3 + pick(12);
-            let mut text: Vec<&str> = (0..length).map(|_| FILLER[pick(FILLER.len())]).collect();
-            for _ in 0..2 {
-                text.insert(pick(text.len()), words[pick(words.len())]);
-            }
-            Example {
-                text: text.join(" "),
-                label: label.to_owned(),
-                weight: 1.0,
-            }
-        })
-        .collect()
-}
-
-fn scratch() -> Base {
-    Base::Scratch(ScratchConfig {
-        layers: 2,
-        hidden: 32,
-        heads: 2,
-        intermediate: 64,
-        length_max: 32,
-        vocabulary: Vocabulary::Train { size: 200 },
-    })
-}
-
-fn options() -> TrainOptions {
-    TrainOptions {
-        epochs: 4,
-        batch: 16,
-        learning_rate: 2e-3,
-        threads: 2,
-        seed: 11,
-        ..TrainOptions::default()
-    }
-}
-
-fn run(
-    runtime: &Runtime,
-    base: &Base,
-    examples: &[Example],
-    options: &TrainOptions,
-) -> Result<(Model, Summary), SlmError> {
-    let data = TrainingData {
-        labels: &labels(),
-        examples,
-        validation: &[],
-    };
-    let hooks = Hooks {
-        progress: &mut |_| {},
-        cancel: &AtomicBool::new(false),
-    };
-    train(runtime, base, &data, options, hooks)
-}
 
 fn accuracy(runtime: &Runtime, model: &Model, examples: &[Example]) -> f64 {
     let mut classifier = Classifier::new(runtime, model, &ServeOptions::default()).unwrap();
@@ -133,6 +33,13 @@ fn a_small_encoder_learns_what_can_be_learned() {
     assert!(accuracy > 0.95, "{accuracy}");
     assert_eq!(summary.examples, 600);
     assert_eq!(summary.steps, 4 * 38);
+    assert!(summary.empty_labels.is_empty());
+    let error = model.expect_labels(&["billing".to_owned()]).unwrap_err();
+    assert!(
+        error.to_string().contains("`billing`, `visits`, `drugs`"),
+        "{error}"
+    );
+    model.expect_labels(&labels()).unwrap();
 }
 
 #[test]
@@ -167,7 +74,7 @@ fn a_row_does_not_depend_on_its_batch_mates() {
         ..options()
     };
     let (model, _) = run(&runtime, &scratch(), &examples(200, 4), &few).unwrap();
-    let long = vec!["please help about my invoice today"; 4].join(" ");
+    let long = ["please help about my invoice today"; 4].join(" ");
     let texts = ["the refund", long.as_str(), "my tablet was"];
     let mut classifier = Classifier::new(&runtime, &model, &ServeOptions::default()).unwrap();
     let together = classifier.predict(&texts).unwrap();
@@ -215,6 +122,29 @@ fn the_best_epoch_is_kept_and_patience_stops_early() {
     assert_eq!(summary.examples, 160);
     assert!(summary.epochs < 30, "{summary:?}");
     assert_eq!(summary.epochs, summary.kept_epoch + 2);
+}
+
+#[test]
+fn a_label_without_examples_and_unreadable_texts_are_noted() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let mut data = examples(60, 5);
+    data.retain(|example| example.label != "drugs");
+    data[0].text = "\u{4e00}\u{4e01}".to_owned();
+    data[1].text = ["help"; 200].join(" ");
+    // Characters seen once are no part of the vocabulary that the file below was made with.
+    let folder = tempfile::tempdir().unwrap();
+    let clean = Model::from_base(&scratch(), data[2..].iter().map(|e| e.text.as_str()), 1).unwrap();
+    clean.save(&folder.path().join("base"), "").unwrap();
+    let base = Base::Folder(folder.path().join("base"));
+    let few = TrainOptions {
+        steps_max: Some(1),
+        ..options()
+    };
+    let (_, summary) = run(&runtime, &base, &data, &few).unwrap();
+    assert_eq!(summary.empty_labels, ["drugs"]);
+    assert_eq!((summary.only_unknown, summary.cut), (1, 1));
 }
 
 #[test]
@@ -319,7 +249,7 @@ fn frozen_parts_stay_as_they_are() {
     let data = examples(60, 1);
     let options = TrainOptions {
         epochs: 1,
-        freeze: noisegate_slm::Freeze::Layers(1),
+        freeze: Freeze::Layers(1),
         ..options()
     };
     let texts = data.iter().map(|e| e.text.as_str());
@@ -333,6 +263,50 @@ fn frozen_parts_stay_as_they_are() {
             assert_eq!(frozen, same, "{name}");
         }
     }
+}
+
+#[test]
+fn adapters_learn_and_leave_nothing_behind() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    // A base that saw other labels, then adapters for these.
+    let data = examples(300, 1);
+    let (mut base, _) = run(
+        &runtime,
+        &scratch(),
+        &data,
+        &TrainOptions {
+            epochs: 1,
+            ..options()
+        },
+    )
+    .unwrap();
+    base.labels.clear();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("base");
+    base.save(&path, "").unwrap();
+    let adapted = TrainOptions {
+        epochs: 8,
+        learning_rate: 1e-2,
+        lora: Some(Lora {
+            rank: 8,
+            alpha: 16.0,
+        }),
+        ..options()
+    };
+    let (model, _) = run(&runtime, &Base::Folder(path), &data, &adapted).unwrap();
+    let names = |model: &Model| -> Vec<String> {
+        model.weights.iter().map(|(n, _)| n.to_owned()).collect()
+    };
+    assert_eq!(names(&base), names(&model));
+    for (name, array) in base.weights.iter() {
+        let product = name.starts_with("encoder.") && array.shape.len() == 2;
+        let same = model.weights.get(name).unwrap() == array;
+        assert_eq!(!product && !name.starts_with("classifier."), same, "{name}");
+    }
+    let accuracy = accuracy(&runtime, &model, &examples(300, 2));
+    assert!(accuracy > 0.95, "{accuracy}");
 }
 
 #[test]

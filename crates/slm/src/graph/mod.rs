@@ -15,12 +15,15 @@
 
 mod autodiff;
 mod build;
+mod live;
 mod lower;
+mod onnx;
 mod proto;
 mod session;
 
 pub use autodiff::gradients;
-pub use lower::{Attribute, OnnxGraph, OnnxNode, OnnxTensor, Weights, lower};
+pub use lower::{Weights, lower};
+pub use onnx::{Attribute, OPSET, OnnxGraph, OnnxNode, OnnxTensor, Values};
 pub use proto::encode;
 pub use session::{SessionOptions, open, open_file};
 

@@ -3,7 +3,7 @@
 //! Only the protobuf messages and fields that this crate writes are declared; their numbers are
 //! those of ONNX's `onnx.proto` (IR version 9).
 
-use super::lower::{OPSET, Values};
+use super::onnx::{OPSET, Values};
 use super::{Attribute, Dim, Dtype, OnnxGraph, Shape};
 
 use prost::Message;

@@ -13,6 +13,7 @@
 //! Reimers, Gurevych, "Sentence-BERT", 2019 (mean pooling).
 
 use super::config::{Activation, EncoderConfig};
+use super::lora::{self, Lora};
 use super::names::{self, HEAD_BIAS, HEAD_WEIGHT};
 use crate::error::SlmError;
 use crate::graph::{Dim, Dtype, Graph, Op, TensorId};
@@ -56,28 +57,26 @@ pub struct Encoder {
     pub tables: Vec<TableRows>,
 }
 
-/// Inverted dropout: where masks enter the graph.
+/// What training adds to the encoder's graph; nothing by default.
 #[derive(Clone, Debug, Default)]
-pub struct Dropout {
-    /// Insert a mask input behind embeddings, attention and feed-forward outputs.
-    pub enabled: bool,
-    /// Names and sizes of the mask inputs, in order.
-    pub masks: Vec<(String, usize)>,
+pub struct Additions {
+    /// Inverted dropout: a mask input behind embeddings, attention and feed-forward outputs.
+    pub dropout: bool,
+    /// Names of the mask inputs, in order.
+    pub masks: Vec<String>,
+    /// Low-rank adapters in the layers from the given one on.
+    pub lora: Option<(Lora, usize)>,
 }
 
-impl Dropout {
-    fn apply(&mut self, graph: &mut Graph, x: TensorId) -> Result<TensorId, SlmError> {
-        if !self.enabled {
+impl Additions {
+    fn drop_out(&mut self, graph: &mut Graph, x: TensorId) -> Result<TensorId, SlmError> {
+        if !self.dropout {
             return Ok(x);
         }
         let name = format!("dropout_{}", self.masks.len());
         let shape = graph.shape(x).to_vec();
-        let size = shape.iter().map(|dim| match dim {
-            Dim::Size(size) => *size,
-            _ => 1,
-        });
-        self.masks.push((name.clone(), size.product()));
         let mask = graph.input(&name, Dtype::F32, &shape);
+        self.masks.push(name);
         graph.mul(x, mask)
     }
 }
@@ -91,7 +90,7 @@ pub fn encoder(
     config: &EncoderConfig,
     batch: Dim,
     length: Dim,
-    dropout: &mut Dropout,
+    additions: &mut Additions,
 ) -> Result<Encoder, SlmError> {
     let ids = graph.input(INPUT_IDS, Dtype::I64, &[batch, length]);
     let mask = graph.input(ATTENTION_MASK, Dtype::I64, &[batch, length]);
@@ -101,8 +100,9 @@ pub fn encoder(
         config,
         batch,
         length,
-        dropout,
+        additions,
         tables: Vec::new(),
+        layer: 0,
     };
     let mut x = builder.embeddings(ids)?;
     let bias = builder.attention_bias(mask)?;
@@ -166,8 +166,10 @@ struct Builder<'b> {
     config: &'b EncoderConfig,
     batch: Dim,
     length: Dim,
-    dropout: &'b mut Dropout,
+    additions: &'b mut Additions,
     tables: Vec<TableRows>,
+    /// The layer under construction.
+    layer: usize,
 }
 
 impl Builder<'_> {
@@ -195,7 +197,7 @@ impl Builder<'_> {
             sum = self.graph.add(sum, rows)?;
         }
         let normed = self.norm(sum, &names::embedding_norm())?;
-        self.dropout.apply(self.graph, normed)
+        self.additions.drop_out(self.graph, normed)
     }
 
     fn used(&mut self, table: String, which: Which, rows: TensorId) {
@@ -211,16 +213,17 @@ impl Builder<'_> {
     }
 
     fn layer(&mut self, x: TensorId, bias: TensorId, index: usize) -> Result<TensorId, SlmError> {
+        self.layer = index;
         let names = names::layer(self.config.family, index);
         let attended = self.attention(x, bias, &names)?;
-        let attended = self.dropout.apply(self.graph, attended)?;
+        let attended = self.additions.drop_out(self.graph, attended)?;
         let sum = self.graph.add(attended, x)?;
         let x = self.norm(sum, &names.attention_norm)?;
         let (d, wide) = (self.config.hidden, self.config.intermediate);
         let up = self.dense(x, &names.up, wide, d)?;
         let active = self.activation(up)?;
         let down = self.dense(active, &names.down, d, wide)?;
-        let down = self.dropout.apply(self.graph, down)?;
+        let down = self.additions.drop_out(self.graph, down)?;
         let sum = self.graph.add(down, x)?;
         self.norm(sum, &names.output_norm)
     }
@@ -287,7 +290,19 @@ impl Builder<'_> {
             .graph
             .parameter(&format!("{name}.weight"), &[out, inner]);
         let bias = self.graph.parameter(&format!("{name}.bias"), &[out]);
-        self.graph.linear(x, weight, Some(bias))
+        let full = self.graph.linear(x, weight, Some(bias))?;
+        let Some((lora, first)) = self.additions.lora else {
+            return Ok(full);
+        };
+        if self.layer < first {
+            return Ok(full);
+        }
+        let a = self.graph.parameter(&lora::down(name), &[lora.rank, inner]);
+        let b = self.graph.parameter(&lora::up(name), &[out, lora.rank]);
+        let thin = self.graph.linear(x, a, None)?;
+        let wide = self.graph.linear(thin, b, None)?;
+        let scaled = self.graph.scale(wide, lora.scale())?;
+        self.graph.add(full, scaled)
     }
 
     fn norm(&mut self, x: TensorId, name: &str) -> Result<TensorId, SlmError> {

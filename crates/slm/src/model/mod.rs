@@ -10,11 +10,13 @@
 
 pub mod config;
 pub mod encoder;
+pub(crate) mod lora;
 pub mod names;
 mod read;
 mod save;
 mod scratch;
 
+pub use lora::Lora;
 pub(crate) use scratch::random_matrix;
 pub use scratch::{ScratchConfig, Vocabulary};
 
@@ -25,7 +27,7 @@ use crate::graph::{self, Dim, Graph, OnnxGraph, Op, Weights};
 use crate::params::Parameters;
 use crate::tokens::Tokens;
 use config::EncoderConfig;
-use encoder::{Dropout, encoder, head, mean_pool, normalise};
+use encoder::{Additions, encoder, head, mean_pool, normalise};
 
 /// What a training run starts from.
 #[derive(Clone, Debug)]
@@ -76,6 +78,21 @@ impl Model {
         }
     }
 
+    /// Refuses a model whose head has other labels than `labels`, or has them in another order.
+    ///
+    /// # Errors
+    /// [`SlmError::LabelMismatch`] with both lists.
+    pub fn expect_labels(&self, labels: &[String]) -> Result<(), SlmError> {
+        if self.labels == labels {
+            return Ok(());
+        }
+        let list = |labels: &[String]| format!("`{}`", labels.join("`, `"));
+        Err(SlmError::LabelMismatch {
+            found: list(&self.labels),
+            asked: list(labels),
+        })
+    }
+
     /// How many numbers the model holds.
     #[must_use]
     pub fn parameter_count(&self) -> usize {
@@ -89,8 +106,8 @@ impl Model {
     pub fn serving_graph(&self, serve: Serve) -> Result<OnnxGraph<'_>, SlmError> {
         let mut graph = Graph::new();
         let (batch, length) = (Dim::Batch, Dim::Length);
-        let mut no_dropout = Dropout::default();
-        let states = encoder(&mut graph, &self.config, batch, length, &mut no_dropout)?;
+        let mut nothing = Additions::default();
+        let states = encoder(&mut graph, &self.config, batch, length, &mut nothing)?;
         let pooled = mean_pool(&mut graph, &states)?;
         if serve != Serve::Embeddings && !self.labels.is_empty() {
             let logits = head(&mut graph, &self.config, pooled, self.labels.len())?;

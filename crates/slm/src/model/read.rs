@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 use serde_json::{Map, Value};
 
 use super::Model;
 use super::config::EncoderConfig;
 use super::names::{self, HEAD_BIAS, HEAD_WEIGHT};
 use crate::error::SlmError;
+use crate::files;
 use crate::params::{Array, Parameters};
 use crate::tokens::Tokens;
 
@@ -27,7 +28,12 @@ impl Model {
         let json = read_config(&path)?;
         let config = EncoderConfig::parse(&json, &path)?;
         let labels = labels(&json, &path)?;
-        let tokens = Tokens::read(&folder.join("tokenizer.json"), config.length_max())?;
+        let length_max = own(&json, "length_max").and_then(Value::as_u64);
+        let length_max = length_max.map_or(usize::MAX, |length| length as usize);
+        let tokens = Tokens::read(
+            &folder.join("tokenizer.json"),
+            length_max.min(config.length_max()),
+        )?;
         let highest = tokens.highest_id();
         if highest >= config.vocabulary {
             return Err(SlmError::VocabularyMismatch {
@@ -75,9 +81,14 @@ fn config_error(path: &Path, problem: String) -> SlmError {
     }
 }
 
+/// A key of this crate's own section.
+fn own<'j>(json: &'j Map<String, Value>, key: &str) -> Option<&'j Value> {
+    json.get("noisegate").and_then(|own| own.get(key))
+}
+
 /// The labels, if the folder is a classifier with mean pooling, which this crate marks.
 fn labels(json: &Map<String, Value>, path: &Path) -> Result<Vec<String>, SlmError> {
-    let pooling = json.get("noisegate").and_then(|own| own.get("pooling"));
+    let pooling = own(json, "pooling");
     let (Some(Value::String(pooling)), Some(Value::Object(names))) =
         (pooling, json.get("id2label"))
     else {
@@ -110,10 +121,7 @@ fn read_weights(
     labels: usize,
 ) -> Result<Parameters, SlmError> {
     let bytes = std::fs::read(path).map_err(SlmError::read(path))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| SlmError::Weights {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let file = files::open(path, &bytes)?;
     let mut expected = names::shapes(config);
     if labels > 0 {
         expected.push((HEAD_WEIGHT.to_owned(), vec![labels, config.hidden]));
@@ -153,25 +161,5 @@ fn read_weight(
             path: path.to_owned(),
             name: name.to_owned(),
         })?;
-    let data = match view.dtype() {
-        Dtype::F32 => floats(view.data(), f32::from_le_bytes),
-        Dtype::F16 => floats(view.data(), |b| half::f16::from_le_bytes(b).to_f32()),
-        Dtype::BF16 => floats(view.data(), |b| half::bf16::from_le_bytes(b).to_f32()),
-        other => {
-            return Err(SlmError::WeightDtype {
-                path: path.to_owned(),
-                name: name.to_owned(),
-                found: format!("{other:?}"),
-            });
-        }
-    };
-    Ok(Array {
-        shape: view.shape().to_vec(),
-        data,
-    })
-}
-
-fn floats<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-    let (values, _) = bytes.as_chunks::<N>();
-    values.iter().map(|value| read(*value)).collect()
+    files::to_array(path, name, &view)
 }

@@ -3,19 +3,17 @@
 //! Everything is written beside the target and renamed at the end, so a folder of that name is
 //! always whole.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, View};
 use serde_json::{Value, json};
 
 use super::{Model, Serve};
 use crate::error::SlmError;
+use crate::files;
 use crate::graph;
-use crate::params::Array;
 
 impl Model {
     /// Writes `config.json`, `tokenizer.json`, `model.safetensors`, `model.onnx` and `README.md`
@@ -41,7 +39,13 @@ impl Model {
         )?;
         write(&partial.folder.join("model.onnx"), &onnx)?;
         write(&partial.folder.join("README.md"), card.as_bytes())?;
-        self.write_weights(&partial.folder.join("model.safetensors"))?;
+        let weights = self
+            .weights
+            .iter()
+            .map(|(name, array)| (name.to_owned(), array));
+        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let file = partial.folder.join("model.safetensors");
+        files::write_arrays(&file, weights, metadata)?;
         partial.keep(path)
     }
 
@@ -55,49 +59,11 @@ impl Model {
             let by_label = by_label.map(|(id, label)| (label.clone(), json!(id)));
             config.insert("label2id".to_owned(), Value::Object(by_label.collect()));
         }
-        config.insert("noisegate".to_owned(), json!({ "pooling": "mean" }));
+        config.insert(
+            "noisegate".to_owned(),
+            json!({ "pooling": "mean", "length_max": self.tokens.length_max() }),
+        );
         Value::Object(config)
-    }
-
-    fn write_weights(&self, path: &Path) -> Result<(), SlmError> {
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let tensors = self
-            .weights
-            .iter()
-            .map(|(name, array)| (name, Stored(array)));
-        safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|error| {
-            SlmError::Write {
-                path: path.to_owned(),
-                source: match error {
-                    safetensors::SafeTensorError::IoError(error) => error,
-                    other => std::io::Error::other(other),
-                },
-            }
-        })?;
-        let file = File::open(path).map_err(SlmError::write(path))?;
-        file.sync_all().map_err(SlmError::write(path))
-    }
-}
-
-/// One weight as safetensors sees it.
-struct Stored<'a>(&'a Array);
-
-impl View for Stored<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let bytes = self.0.data.iter().flat_map(|value| value.to_le_bytes());
-        Cow::Owned(bytes.collect())
-    }
-
-    fn data_len(&self) -> usize {
-        self.0.data.len() * 4
     }
 }
 

@@ -122,7 +122,7 @@ pub(super) struct RowMoments {
 const NONE: u32 = u32::MAX;
 
 impl RowMoments {
-    /// For a table `[rows, width]`.
+    /// For a table `[rows, width]` of fewer than 2^24 rows.
     pub(super) fn new(rows: usize, width: usize) -> Self {
         Self {
             width,
@@ -176,6 +176,37 @@ impl RowMoments {
             v: &mut self.v,
             decay,
         }
+    }
+
+    /// What a checkpoint keeps: touched rows (as exact floats), their moments, the decay so far.
+    pub(super) fn state(&self) -> [(&'static str, Vec<f32>); 4] {
+        let rows = self.rows.iter().map(|row| *row as f32).collect();
+        [
+            ("rows", rows),
+            ("m", self.m.clone()),
+            ("v", self.v.clone()),
+            ("decayed", vec![self.decayed]),
+        ]
+    }
+
+    /// Goes back to what [`Self::state`] gave, and to the table's values `p`.
+    pub(super) fn restore<'s, E>(
+        &mut self,
+        part: impl Fn(&str) -> Result<&'s [f32], E>,
+    ) -> Result<(), E> {
+        let (width, table) = (self.width, part("p")?);
+        self.rows = part("rows")?.iter().map(|row| *row as usize).collect();
+        self.slots.fill(NONE);
+        self.p.clear();
+        for (slot, &row) in self.rows.iter().enumerate() {
+            self.slots[row] = slot as u32;
+            self.p.extend_from_slice(&table[row * width..][..width]);
+        }
+        self.m = part("m")?.to_vec();
+        self.v = part("v")?.to_vec();
+        self.g = vec![0.0; self.m.len()];
+        self.decayed = part("decayed")?.first().copied().unwrap_or(1.0);
+        Ok(())
     }
 
     /// Writes the touched rows back.

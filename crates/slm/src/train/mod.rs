@@ -12,12 +12,15 @@
 
 mod adamw;
 mod batches;
+mod checkpoint;
 mod options;
+mod rows;
 mod run;
 mod schedule;
 mod step;
 mod weights;
 
+pub use checkpoint::CheckpointOptions;
 pub use options::{Example, Freeze, Schedule, TrainOptions, TrainingData};
 
 use std::sync::atomic::AtomicBool;
@@ -88,6 +91,8 @@ pub struct Summary {
     pub cut: usize,
     /// Examples without a token the model knows.
     pub only_unknown: usize,
+    /// Declared labels that no example has: the model will hardly ever give them.
+    pub empty_labels: Vec<String>,
     /// Numbers in the model.
     pub parameters: usize,
     /// Seconds for all steps, sessions included.

@@ -1,4 +1,4 @@
-//! The loop: epochs of batches, validation, the best weights kept.
+//! The loop: epochs of batches, validation, checkpoints, the best weights kept.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -6,50 +6,39 @@ use std::time::Instant;
 
 use super::adamw;
 use super::batches::{self, Batch};
-use super::options::{self, TrainOptions, TrainingData};
+use super::checkpoint::{self, Best, Checkpoint, Place};
+use super::options::{TrainOptions, TrainingData};
+use super::rows::{self, Filling, Row, Rows};
 use super::schedule;
-use super::step::{Inputs, Step, StepShape};
+use super::step::{Step, StepShape};
 use super::weights::Weights;
 use super::{Hooks, Progress, Summary, Validation};
 use crate::error::SlmError;
-use crate::model::Model;
+use crate::model::{Model, lora};
 use crate::params::Parameters;
 use crate::random::Stream;
 use crate::runtime::Runtime;
 
-/// First stream number of dropout masks and the stream of the validation split; see [`Stream`].
+/// First stream number of dropout masks; see [`Stream`].
 const DROPOUT: u64 = 1 << 42;
-const SPLIT: u64 = 1 << 43;
+
+/// Tokens that run at once: bounds the memory of a session whatever the batch and the texts are.
+const TOKENS_AT_ONCE: usize = 8192;
 
 /// Weight of the newest step in the loss that is reported.
 const SMOOTHING: f32 = 0.05;
 
-/// An example ready for the graph.
-struct Row {
-    ids: Vec<u32>,
-    target: usize,
-    weight: f32,
-}
-
 pub(super) fn run(
     runtime: &Runtime,
-    model: Model,
+    mut model: Model,
     data: &TrainingData<'_>,
     options: &TrainOptions,
     hooks: Hooks<'_>,
 ) -> Result<(Model, Summary), SlmError> {
     let started = Instant::now();
     let length_max = options.length_max.min(model.config.length_max());
-    let mut notes = Notes::default();
-    let mut rows = encode(&model, data, data.examples, length_max, &mut notes)?;
-    let mut validation = encode(&model, data, data.validation, length_max, &mut notes)?;
-    if validation.is_empty() && options.validation_share > 0.0 {
-        validation = split(&mut rows, options);
-    }
-    if options.balance_labels {
-        balance(&mut rows, data.labels.len());
-    }
-    let weights = Weights::new(&model, options.freeze)?;
+    model.tokens = model.tokens.shorter(length_max)?;
+    let rows = rows::prepare(&model, data, options)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .build()
@@ -58,97 +47,52 @@ pub(super) fn run(
             value: options.threads.to_string(),
             remedy: "so many threads cannot be started; use fewer",
         })?;
+    if let Some(lora) = options.lora {
+        lora::add(&mut model, lora, options.freeze.layers(), options.seed);
+    }
+    let weights = Weights::new(&model, options)?;
+    let fingerprint = match &options.checkpoint {
+        None => 0,
+        Some(_) => checkpoint::fingerprint(&model, &rows, options),
+    };
+    // From here on they live in `weights`.
+    model.weights = Parameters::default();
     let mut trainer = Trainer {
         runtime,
+        lengths: rows.train.iter().map(|row| row.ids.len()).collect(),
         model,
         options,
-        length_max,
         rows,
-        validation,
         weights,
+        fingerprint,
         pool,
         sessions: BTreeMap::new(),
         checks: BTreeMap::new(),
     };
-    let (weights, mut summary) = trainer.epochs(hooks)?;
+    let (mut weights, mut summary) = trainer.train(hooks)?;
+    if let Some(lora) = options.lora {
+        lora::merge(&mut weights, lora)?;
+    }
+    summary.cut = trainer.rows.cut;
+    summary.only_unknown = trainer.rows.only_unknown;
+    summary.empty_labels = rows::empty_labels(&trainer.rows.train, data.labels);
     let mut model = trainer.model;
     model.weights = weights;
-    summary.cut = notes.cut;
-    summary.only_unknown = notes.only_unknown;
     summary.parameters = model.parameter_count();
     summary.seconds = started.elapsed().as_secs_f64();
     Ok((model, summary))
-}
-
-#[derive(Default)]
-struct Notes {
-    cut: usize,
-    only_unknown: usize,
-}
-
-fn encode(
-    model: &Model,
-    data: &TrainingData<'_>,
-    examples: &[options::Example],
-    length_max: usize,
-    notes: &mut Notes,
-) -> Result<Vec<Row>, SlmError> {
-    let targets = options::targets(data.labels, examples)?;
-    let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
-    let encoded = model.tokens.shorter(length_max)?.encode(&texts)?;
-    notes.cut += encoded.iter().filter(|e| e.cut).count();
-    notes.only_unknown += encoded.iter().filter(|e| e.only_unknown).count();
-    let row =
-        |((encoded, target), example): ((crate::tokens::Encoded, usize), &options::Example)| Row {
-            ids: encoded.ids,
-            target,
-            weight: example.weight,
-        };
-    Ok(encoded
-        .into_iter()
-        .zip(targets)
-        .zip(examples)
-        .map(row)
-        .collect())
-}
-
-/// Takes the validation share out of `rows`.
-fn split(rows: &mut Vec<Row>, options: &TrainOptions) -> Vec<Row> {
-    let count = (rows.len() as f32 * options.validation_share) as usize;
-    let order = Stream::new(options.seed, SPLIT).shuffled(rows.len());
-    let mut held: Vec<bool> = vec![false; rows.len()];
-    for &row in &order[..count] {
-        held[row] = true;
-    }
-    let mut held = held.into_iter();
-    rows.extract_if(.., |_| held.next().unwrap_or(false))
-        .collect()
-}
-
-/// Scales weights so that each label that occurs has the same total.
-fn balance(rows: &mut [Row], labels: usize) {
-    let mut totals = vec![0.0f64; labels];
-    for row in rows.iter() {
-        totals[row.target] += f64::from(row.weight);
-    }
-    let used = totals.iter().filter(|t| **t > 0.0).count() as f64;
-    let all: f64 = totals.iter().sum();
-    for row in rows {
-        let total = totals[row.target];
-        if total > 0.0 {
-            row.weight = (f64::from(row.weight) * all / (used * total)) as f32;
-        }
-    }
 }
 
 struct Trainer<'t> {
     runtime: &'t Runtime,
     model: Model,
     options: &'t TrainOptions,
-    length_max: usize,
-    rows: Vec<Row>,
-    validation: Vec<Row>,
+    rows: Rows,
+    /// Tokens of each training row.
+    lengths: Vec<usize>,
     weights: Weights,
+    /// What a checkpoint must have been made with.
+    fingerprint: u64,
     pool: rayon::ThreadPool,
     /// Training sessions by length.
     sessions: BTreeMap<usize, Step>,
@@ -156,171 +100,241 @@ struct Trainer<'t> {
     checks: BTreeMap<usize, Step>,
 }
 
-/// The best weights so far.
-struct Best {
-    epoch: usize,
-    validation: Validation,
-    weights: Parameters,
+/// The figures of one optimizer step.
+#[derive(Clone, Copy)]
+struct Rate {
+    step: usize,
+    learning_rate: f32,
+    mean_weight: f32,
 }
 
 impl Trainer<'_> {
-    fn epochs(&mut self, hooks: Hooks<'_>) -> Result<(Parameters, Summary), SlmError> {
+    fn train(&mut self, hooks: Hooks<'_>) -> Result<(Parameters, Summary), SlmError> {
         let options = self.options;
-        let per_epoch = self.rows.len().div_ceil(options.batch);
+        let per_epoch = self.rows.train.len().div_ceil(options.batch);
         let planned = per_epoch * options.epochs;
         let steps = options.steps_max.map_or(planned, |max| max.min(planned));
-        let warmup = (steps as f32 * options.warmup_share) as usize;
-        let total: f64 = self.rows.iter().map(|row| f64::from(row.weight)).sum();
-        let mean_weight = (total / self.rows.len() as f64) as f32;
-        let lengths: Vec<usize> = self.rows.iter().map(|row| row.ids.len()).collect();
-        let (mut step, mut seen, mut epoch) = (0, 0, 0);
-        let mut loss = f32::NAN;
-        let mut best: Option<Best> = None;
-        let started = Instant::now();
-        while step < steps {
+        let fingerprint = self.fingerprint;
+        let (mut at, mut best) = self.resume(fingerprint)?;
+        let mut clock = Clock::new(at.step);
+        while at.step < steps && !self.out_of_patience(at, best.as_ref()) {
+            let length_max = self.model.tokens.length_max();
             let plan = batches::epoch(
-                &lengths,
+                &self.lengths,
                 options.batch,
-                self.length_max,
+                length_max,
                 options.seed,
-                epoch,
+                at.epoch,
             );
-            epoch += 1;
-            for (index, batch) in plan.iter().enumerate() {
-                step += 1;
+            while at.done < plan.len() && at.step < steps {
+                let batch = &plan[at.done];
+                let rate = self.rate(at.step + 1, steps);
                 if hooks.cancel.load(Ordering::Relaxed) {
-                    return Err(SlmError::Cancelled { step });
+                    return Err(SlmError::Cancelled { step: rate.step });
                 }
-                let factor = schedule::factor(options.schedule, step, steps, warmup);
-                let rate = options.learning_rate * factor;
-                let now = self.step(batch, step, rate, mean_weight)?;
-                loss = match loss.is_nan() {
-                    true => now,
-                    false => loss + SMOOTHING * (now - loss),
-                };
-                seen += batch.rows.len();
-                let last = index + 1 == plan.len() || step == steps;
+                let loss = self.step(batch, rate)?;
+                clock.rows += batch.rows.len();
+                at.step += 1;
+                at.done += 1;
+                at.loss = Some(at.loss.map_or(loss, |old| old + SMOOTHING * (loss - old)));
+                let epoch = at.epoch + 1;
                 let mut validation = None;
-                if last && !self.validation.is_empty() {
-                    let found = self.validate()?;
-                    validation = Some(found);
-                    if best.as_ref().is_none_or(|b| found.loss < b.validation.loss) {
-                        best = Some(Best {
-                            epoch,
-                            validation: found,
-                            weights: self.weights.snapshot(),
-                        });
-                    }
+                if at.done == plan.len() || at.step == steps {
+                    validation = self.validate(epoch, &mut best)?;
+                    (at.epoch, at.done) = (epoch, 0);
                 }
-                let seconds = started.elapsed().as_secs_f64();
-                (hooks.progress)(&Progress {
-                    epoch,
-                    epochs: options.epochs,
-                    step,
-                    steps,
-                    loss,
-                    learning_rate: rate,
-                    rows_per_second: seen as f64 / seconds,
-                    seconds_left: seconds / step as f64 * (steps - step) as f64,
-                    validation,
-                });
-                if step == steps {
+                (hooks.progress)(&clock.progress(at, epoch, steps, rate, options, validation));
+                self.write_checkpoint(at, best.as_ref(), fingerprint)?;
+                if at.done == 0 {
                     break;
                 }
             }
-            if let (Some(best), Some(patience)) = (&best, options.patience)
-                && epoch - best.epoch >= patience
-            {
-                break;
-            }
         }
-        let mut summary = Summary {
-            steps: step,
-            epochs: epoch,
-            loss,
-            validation: None,
-            kept_epoch: epoch,
-            examples: self.rows.len(),
+        let summary = Summary {
+            steps: at.step,
+            epochs: at.epoch,
+            loss: at.loss.unwrap_or(f32::NAN),
+            validation: best.as_ref().map(|best| best.validation),
+            kept_epoch: best.as_ref().map_or(at.epoch, |best| best.epoch),
+            examples: self.rows.train.len(),
             cut: 0,
             only_unknown: 0,
+            empty_labels: Vec::new(),
             parameters: 0,
             seconds: 0.0,
         };
         let weights = match best {
-            Some(best) => {
-                summary.validation = Some(best.validation);
-                summary.kept_epoch = best.epoch;
-                best.weights
-            }
+            Some(best) => best.weights,
             None => self.weights.snapshot(),
         };
         Ok((weights, summary))
     }
 
-    /// One optimizer step; returns the loss of the batch.
-    fn step(
-        &mut self,
-        batch: &Batch,
-        number: usize,
-        rate: f32,
-        mean_weight: f32,
-    ) -> Result<f32, SlmError> {
-        let scale = 1.0 / (batch.rows.len() as f32 * mean_weight);
-        let inputs = self.inputs(&self.rows, batch, scale, self.options.label_smoothing);
-        if !self.sessions.contains_key(&batch.length) {
-            let session = self.open(batch.length, true)?;
-            self.sessions.insert(batch.length, session);
+    fn resume(&mut self, fingerprint: u64) -> Result<(Place, Option<Best>), SlmError> {
+        let Some(options) = &self.options.checkpoint else {
+            return Ok((Place::default(), None));
+        };
+        match Checkpoint::read(&options.path, fingerprint)? {
+            None => Ok((Place::default(), None)),
+            Some(checkpoint) => {
+                self.weights.restore(&checkpoint.state)?;
+                Ok((checkpoint.place, checkpoint.best))
+            }
         }
-        let session = self.sessions.get_mut(&batch.length).expect("opened above");
-        let mut masks = Stream::new(self.options.seed, DROPOUT + number as u64);
-        let loss = session.run(&inputs, self.options.dropout, &mut masks)?;
+    }
+
+    fn write_checkpoint(
+        &self,
+        place: Place,
+        best: Option<&Best>,
+        fingerprint: u64,
+    ) -> Result<(), SlmError> {
+        match &self.options.checkpoint {
+            Some(options) if place.step.is_multiple_of(options.every_steps) => {
+                let checkpoint = Checkpoint {
+                    place,
+                    state: self.weights.state(),
+                    best: best.cloned(),
+                };
+                checkpoint.write(&options.path, fingerprint)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn out_of_patience(&self, at: Place, best: Option<&Best>) -> bool {
+        match (best, self.options.patience) {
+            (Some(best), Some(patience)) => at.epoch >= best.epoch + patience,
+            _ => false,
+        }
+    }
+
+    fn rate(&self, step: usize, steps: usize) -> Rate {
+        let warmup = (steps as f32 * self.options.warmup_share) as usize;
+        let factor = schedule::factor(self.options.schedule, step, steps, warmup);
+        let total: f64 = self.rows.train.iter().map(|r| f64::from(r.weight)).sum();
+        Rate {
+            step,
+            learning_rate: self.options.learning_rate * factor,
+            mean_weight: (total / self.rows.train.len() as f64) as f32,
+        }
+    }
+
+    /// One optimizer step; returns the loss of the batch.
+    fn step(&mut self, batch: &Batch, rate: Rate) -> Result<f32, SlmError> {
+        let length_max = self.model.tokens.length_max();
+        let size = self.rows_at_once(batch.length);
+        let parts = batches::in_order(&batch.rows, &self.lengths, size, length_max);
+        let scale = 1.0 / (batch.rows.len() as f32 * rate.mean_weight);
+        let mut masks = Stream::new(self.options.seed, DROPOUT + rate.step as u64);
         let diverged = |loss| SlmError::Diverged {
-            step: number,
-            learning_rate: rate,
+            step: rate.step,
+            learning_rate: rate.learning_rate,
             loss,
         };
-        if !loss.is_finite() {
-            return Err(diverged(loss));
+        let mut loss = 0.0;
+        let mut sums = Vec::new();
+        self.weights.clear_rows();
+        for part in &parts {
+            let filling = self.filling(part.length, scale, self.options.label_smoothing);
+            let inputs = rows::fill(&self.rows.train, part, filling);
+            if !self.sessions.contains_key(&part.length) {
+                let session = self.open(part.length, true)?;
+                self.sessions.insert(part.length, session);
+            }
+            let session = self.sessions.get_mut(&part.length).expect("opened above");
+            loss += session.run(&inputs, self.options.dropout, &mut masks)?;
+            if !loss.is_finite() {
+                return Err(diverged(loss));
+            }
+            self.weights.add_rows(session);
+            if parts.len() > 1 {
+                self.weights.add_gradients(&mut sums);
+            }
         }
-        self.weights.collect_rows(session);
-        let weights = &mut self.weights;
-        let options = self.options;
+        self.weights.set_gradients(&sums);
+        let (weights, options) = (&mut self.weights, self.options);
         self.pool.install(|| {
             let norm = weights.gradient_norm();
             if !norm.is_finite() {
                 return Err(diverged(norm));
             }
             let clip = (options.clip_norm / norm.max(f32::MIN_POSITIVE)).min(1.0);
-            weights.update(adamw::Step::new(number, rate, clip), options.weight_decay);
+            let step = adamw::Step::new(rate.step, rate.learning_rate, clip);
+            weights.update(step, options.weight_decay);
             Ok(loss)
         })
     }
 
+    /// Rows of the session for `length` tokens.
+    fn rows_at_once(&self, length: usize) -> usize {
+        let batch = self.options.batch;
+        let wanted = self.options.micro_batch.map_or(batch, |m| m.min(batch));
+        wanted.min(TOKENS_AT_ONCE / length).max(1)
+    }
+
+    fn filling(&self, length: usize, scale: f32, smoothing: f32) -> Filling {
+        Filling {
+            size: self.rows_at_once(length),
+            labels: self.model.labels.len(),
+            pad: self.model.tokens.pad(),
+            scale,
+            smoothing,
+        }
+    }
+
     fn open(&mut self, length: usize, backward: bool) -> Result<Step, SlmError> {
         let shape = StepShape {
-            batch: self.options.batch,
+            batch: self.rows_at_once(length),
             length,
             labels: self.model.labels.len(),
             dropout: self.options.dropout,
+            lora: self
+                .options
+                .lora
+                .map(|lora| (lora, self.options.freeze.layers())),
             backward,
         };
-        Step::open(
-            self.runtime,
-            &self.model.config,
-            &shape,
-            &mut self.weights,
-            self.options.threads,
-        )
+        let (config, threads) = (&self.model.config, self.options.threads);
+        Step::open(self.runtime, config, &shape, &mut self.weights, threads)
     }
 
-    fn validate(&mut self) -> Result<Validation, SlmError> {
-        let lengths: Vec<usize> = self.validation.iter().map(|row| row.ids.len()).collect();
+    /// Validates the weights as they stand, and keeps them if they are the best.
+    fn validate(
+        &mut self,
+        epoch: usize,
+        best: &mut Option<Best>,
+    ) -> Result<Option<Validation>, SlmError> {
+        if self.rows.validation.is_empty() {
+            return Ok(None);
+        }
+        let validation = self.score()?;
+        let better = best
+            .as_ref()
+            .is_none_or(|best| validation.loss < best.validation.loss);
+        if better {
+            *best = Some(Best {
+                epoch,
+                validation,
+                weights: self.weights.snapshot(),
+            });
+        }
+        Ok(Some(validation))
+    }
+
+    fn score(&mut self) -> Result<Validation, SlmError> {
+        let held: &[Row] = &self.rows.validation;
+        let lengths: Vec<usize> = held.iter().map(|row| row.ids.len()).collect();
+        let weight: f64 = held.iter().map(|row| f64::from(row.weight)).sum();
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         order.sort_by_key(|&row| lengths[row]);
-        let labels = self.model.labels.len();
+        let (labels, length_max) = (self.model.labels.len(), self.model.tokens.length_max());
         let (mut loss, mut right) = (0.0f64, 0usize);
-        for batch in batches::in_order(&order, &lengths, self.options.batch, self.length_max) {
-            let inputs = self.inputs(&self.validation, &batch, 1.0, 0.0);
+        let longest = lengths.iter().copied().max().unwrap_or(1);
+        let size = self.rows_at_once(longest.min(length_max));
+        for batch in batches::in_order(&order, &lengths, size, length_max) {
+            let filling = self.filling(batch.length, 1.0, 0.0);
+            let inputs = rows::fill(&self.rows.validation, &batch, filling);
             if !self.checks.contains_key(&batch.length) {
                 let session = self.open(batch.length, false)?;
                 self.checks.insert(batch.length, session);
@@ -330,40 +344,53 @@ impl Trainer<'_> {
             let logits = session.logits().chunks_exact(labels);
             for (row, logits) in batch.rows.iter().zip(logits) {
                 let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                right += usize::from(logits[self.validation[*row].target] == best);
+                right += usize::from(logits[self.rows.validation[*row].target] == best);
             }
         }
-        let weight: f64 = self
-            .validation
-            .iter()
-            .map(|row| f64::from(row.weight))
-            .sum();
         Ok(Validation {
             loss: (loss / weight.max(f64::MIN_POSITIVE)) as f32,
-            accuracy: right as f32 / self.validation.len() as f32,
+            accuracy: right as f32 / order.len() as f32,
         })
     }
+}
 
-    /// Pads a batch to its session's shape; each row's targets sum to `scale` times its weight.
-    fn inputs(&self, rows: &[Row], batch: &Batch, scale: f32, smoothing: f32) -> Inputs {
-        let (size, labels) = (self.options.batch, self.model.labels.len());
-        let pad = i64::from(self.model.tokens.pad());
-        let mut inputs = Inputs {
-            ids: vec![pad; size * batch.length],
-            mask: vec![0; size * batch.length],
-            targets: vec![0.0; size * labels],
-        };
-        for (at, &row) in batch.rows.iter().enumerate() {
-            let row = &rows[row];
-            for (column, &id) in row.ids.iter().take(batch.length).enumerate() {
-                inputs.ids[at * batch.length + column] = i64::from(id);
-                inputs.mask[at * batch.length + column] = 1;
-            }
-            let weight = row.weight * scale;
-            let targets = &mut inputs.targets[at * labels..][..labels];
-            targets.fill(weight * smoothing / labels as f32);
-            targets[row.target] += weight * (1.0 - smoothing);
+/// How fast a run is, since it started or went on.
+struct Clock {
+    started: Instant,
+    first_step: usize,
+    rows: usize,
+}
+
+impl Clock {
+    fn new(first_step: usize) -> Self {
+        Self {
+            started: Instant::now(),
+            first_step,
+            rows: 0,
         }
-        inputs
+    }
+
+    fn progress(
+        &self,
+        at: Place,
+        epoch: usize,
+        steps: usize,
+        rate: Rate,
+        options: &TrainOptions,
+        validation: Option<Validation>,
+    ) -> Progress {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let made = (at.step - self.first_step) as f64;
+        Progress {
+            epoch,
+            epochs: options.epochs,
+            step: at.step,
+            steps,
+            loss: at.loss.unwrap_or(f32::NAN),
+            learning_rate: rate.learning_rate,
+            rows_per_second: self.rows as f64 / seconds,
+            seconds_left: seconds / made * (steps - at.step) as f64,
+            validation,
+        }
     }
 }

@@ -16,9 +16,10 @@ use ort::value::Tensor;
 use super::weights::Weights;
 use crate::error::SlmError;
 use crate::graph::{self, Dim, Dtype, Graph, Op, SessionOptions, TensorId, gradients};
+use crate::model::Lora;
 use crate::model::config::EncoderConfig;
 use crate::model::encoder::{
-    ATTENTION_MASK, Dropout, INPUT_IDS, TableRows, Which, encoder, head, mean_pool,
+    ATTENTION_MASK, Additions, INPUT_IDS, TableRows, Which, encoder, head, mean_pool,
 };
 use crate::random::Stream;
 use crate::runtime::Runtime;
@@ -37,6 +38,8 @@ pub(super) struct StepShape {
     pub labels: usize,
     /// Chance to drop a value.
     pub dropout: f32,
+    /// Low-rank adapters, and the first layer that has them.
+    pub lora: Option<(Lora, usize)>,
     /// Compute gradients, or the loss and the logits only.
     pub backward: bool,
 }
@@ -59,8 +62,8 @@ pub(super) struct StepGraph {
     pub graph: Graph,
     /// Which table rows have gradients, in the order of the outputs `rows:*`.
     pub tables: Vec<TableRows>,
-    /// Names and sizes of the dropout masks.
-    pub masks: Vec<(String, usize)>,
+    /// Names of the dropout masks.
+    pub masks: Vec<String>,
 }
 
 /// Builds the graph: mean over rows of `- sum(targets * log softmax(logits))`.
@@ -73,12 +76,13 @@ pub(super) fn step_graph(
     trained: impl Fn(&str) -> bool,
 ) -> Result<StepGraph, SlmError> {
     let mut graph = Graph::new();
-    let mut dropout = Dropout {
-        enabled: shape.backward && shape.dropout > 0.0,
+    let mut additions = Additions {
+        dropout: shape.backward && shape.dropout > 0.0,
         masks: Vec::new(),
+        lora: shape.lora,
     };
     let (batch, length) = (Dim::Size(shape.batch), Dim::Size(shape.length));
-    let states = encoder(&mut graph, config, batch, length, &mut dropout)?;
+    let states = encoder(&mut graph, config, batch, length, &mut additions)?;
     let pooled = mean_pool(&mut graph, &states)?;
     let logits = head(&mut graph, config, pooled, shape.labels)?;
     let targets = graph.input(TARGETS, Dtype::F32, &[batch, Dim::Size(shape.labels)]);
@@ -97,7 +101,7 @@ pub(super) fn step_graph(
     Ok(StepGraph {
         graph,
         tables,
-        masks: dropout.masks,
+        masks: additions.masks,
     })
 }
 
@@ -171,7 +175,7 @@ impl Step {
         let dropout = built
             .masks
             .iter()
-            .map(|(name, _)| {
+            .map(|name| {
                 let input = session.inputs().iter().find(|input| input.name() == name);
                 let shape = input.and_then(|input| input.dtype().tensor_shape());
                 let shape: Vec<usize> = shape

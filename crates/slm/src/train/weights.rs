@@ -4,11 +4,11 @@ use ort::memory::Allocator;
 use ort::value::Tensor;
 
 use super::adamw::{self, Arrays, RowMoments};
-use super::options::Freeze;
+use super::options::{Freeze, TrainOptions};
 use super::step::Step;
 use crate::error::SlmError;
-use crate::model::Model;
-use crate::model::names;
+use crate::model::names::{self, HEAD_BIAS, HEAD_WEIGHT};
+use crate::model::{Model, lora};
 use crate::params::{Array, Parameters};
 
 /// One weight.
@@ -42,12 +42,12 @@ impl Weights {
     ///
     /// # Errors
     /// [`SlmError::Runtime`] if memory cannot be had.
-    pub(super) fn new(model: &Model, freeze: Freeze) -> Result<Self, SlmError> {
+    pub(super) fn new(model: &Model, options: &TrainOptions) -> Result<Self, SlmError> {
         let weight = |(name, array): (&str, &Array)| -> ort::Result<Weight> {
             let shape: Vec<usize> = array.shape.clone();
             let mut value = Tensor::<f32>::new(&Allocator::default(), shape.as_slice())?;
             value.extract_tensor_mut().1.copy_from_slice(&array.data);
-            let training = if is_frozen(name, model, freeze) {
+            let training = if is_frozen(name, model, options) {
                 Training::Frozen
             } else if Self::is_table(name) {
                 Training::Table(RowMoments::new(shape[0], shape[1]))
@@ -95,8 +95,38 @@ impl Weights {
         })
     }
 
-    /// Takes the row gradients of the step that just ran.
-    pub(super) fn collect_rows(&mut self, step: &Step) {
+    /// Forgets the row gradients of the step before.
+    pub(super) fn clear_rows(&mut self) {
+        for weight in &mut self.all {
+            if let Training::Table(moments) = &mut weight.training {
+                moments.clear();
+            }
+        }
+    }
+
+    /// Adds the array gradients of the micro-batch that just ran to `sums`.
+    pub(super) fn add_gradients(&self, sums: &mut Vec<Vec<f32>>) {
+        let gradients = self.all.iter().filter_map(|w| match &w.training {
+            Training::Array { gradient, .. } => Some(gradient.extract_tensor().1),
+            _ => None,
+        });
+        for (index, gradient) in gradients.enumerate() {
+            match sums.get_mut(index) {
+                None => sums.push(gradient.to_vec()),
+                Some(sum) => sum.iter_mut().zip(gradient).for_each(|(s, g)| *s += g),
+            }
+        }
+    }
+
+    /// Puts summed gradients where the optimizer looks for them.
+    pub(super) fn set_gradients(&mut self, sums: &[Vec<f32>]) {
+        for ((_, gradient), sum) in self.gradients_mut().zip(sums) {
+            gradient.extract_tensor_mut().1.copy_from_slice(sum);
+        }
+    }
+
+    /// Adds the row gradients of the micro-batch that just ran.
+    pub(super) fn add_rows(&mut self, step: &Step) {
         for (name, rows, values) in step.row_gradients() {
             let Some(weight) = self.all.iter_mut().find(|w| w.name == name) else {
                 continue;
@@ -106,7 +136,6 @@ impl Weights {
             };
             let table = weight.value.extract_tensor().1;
             let width = values.len() / rows.len().max(1);
-            moments.clear();
             for (row, gradient) in rows.into_iter().zip(values.chunks_exact(width)) {
                 if row != usize::MAX {
                     moments.add(table, row, gradient);
@@ -159,6 +188,58 @@ impl Weights {
         }
     }
 
+    /// Values and moments, to be restored later.
+    pub(super) fn state(&self) -> Parameters {
+        let mut state = Parameters::default();
+        for weight in &self.all {
+            let name = &weight.name;
+            let flat = |data: &[f32]| Array {
+                shape: vec![data.len()],
+                data: data.to_vec(),
+            };
+            match &weight.training {
+                Training::Frozen => continue,
+                Training::Array { m, v, .. } => {
+                    state.insert(format!("{name}/m"), flat(m));
+                    state.insert(format!("{name}/v"), flat(v));
+                }
+                Training::Table(moments) => {
+                    for (part, data) in moments.state() {
+                        state.insert(format!("{name}/{part}"), flat(&data));
+                    }
+                }
+            }
+            let values = weight.value.extract_tensor().1;
+            state.insert(format!("{name}/p"), flat(values));
+        }
+        state
+    }
+
+    /// Goes back to what [`Self::state`] gave.
+    ///
+    /// # Errors
+    /// [`SlmError::WeightMissing`] if a part is absent.
+    pub(super) fn restore(&mut self, state: &Parameters) -> Result<(), SlmError> {
+        for weight in &mut self.all {
+            let name = &weight.name;
+            let part = |part: &str| Ok(state.get(&format!("{name}/{part}"))?.data.as_slice());
+            match &mut weight.training {
+                Training::Frozen => continue,
+                Training::Array { m, v, .. } => {
+                    m.copy_from_slice(part("m")?);
+                    v.copy_from_slice(part("v")?);
+                }
+                Training::Table(moments) => moments.restore(part)?,
+            }
+            weight
+                .value
+                .extract_tensor_mut()
+                .1
+                .copy_from_slice(part("p")?);
+        }
+        Ok(())
+    }
+
     /// The weights as they stand.
     pub(super) fn snapshot(&self) -> Parameters {
         let mut parameters = Parameters::default();
@@ -177,17 +258,20 @@ impl Weights {
     }
 }
 
-fn is_frozen(name: &str, model: &Model, freeze: Freeze) -> bool {
+fn is_frozen(name: &str, model: &Model, options: &TrainOptions) -> bool {
+    if options.lora.is_some() {
+        return !lora::is_adapter(name) && name != HEAD_WEIGHT && name != HEAD_BIAS;
+    }
+    let embedding = name.starts_with("embeddings.");
     let in_layer = |n: usize| {
         let layer = names::layer(model.config.family, n).attention_norm;
-        let end = layer
-            .find(&format!(".{n}."))
-            .map_or(0, |at| at + format!(".{n}.").len());
+        let mark = format!(".{n}.");
+        let end = layer.find(&mark).map_or(0, |at| at + mark.len());
         name.starts_with(&layer[..end])
     };
-    match freeze {
+    match options.freeze {
         Freeze::Nothing => false,
-        Freeze::Embeddings => name.starts_with("embeddings."),
-        Freeze::Layers(n) => name.starts_with("embeddings.") || (0..n).any(in_layer),
+        Freeze::Embeddings => embedding,
+        Freeze::Layers(n) => embedding || (0..n).any(in_layer),
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod task;
+
 use std::path::PathBuf;
 
 use noisegate_slm::graph::{self, Graph, SessionOptions, Weights};

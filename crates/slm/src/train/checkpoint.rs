@@ -1,0 +1,258 @@
+//! A run that was killed goes on where it stood, and ends with the same weights bit for bit.
+//!
+//! One safetensors file holds values, moments and the best weights so far; its metadata holds the
+//! place in the run and a fingerprint of everything the result depends on. Shuffles and dropout
+//! masks need no state: they follow from the seed and the step number.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+
+use super::Validation;
+use super::options::TrainOptions;
+use super::rows::Rows;
+use crate::error::SlmError;
+use crate::files;
+use crate::model::Model;
+use crate::params::Parameters;
+
+/// Where and how often a run is written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointOptions {
+    /// The file. If it exists when a run starts, the run goes on from it.
+    pub path: PathBuf,
+    /// Optimizer steps between two writes.
+    pub every_steps: usize,
+}
+
+/// The place in a run, between two steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Place {
+    /// Optimizer steps made.
+    pub step: usize,
+    /// Epochs completed.
+    pub epoch: usize,
+    /// Batches made in the current epoch.
+    pub done: usize,
+    /// The reported loss; none before the first step.
+    pub loss: Option<f32>,
+}
+
+/// The best weights so far.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Best {
+    /// Epoch they are from, from 1.
+    pub epoch: usize,
+    /// What they achieved.
+    pub validation: Validation,
+    /// Weights by name.
+    pub weights: Parameters,
+}
+
+/// Everything a run needs to go on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Checkpoint {
+    pub place: Place,
+    pub state: Parameters,
+    pub best: Option<Best>,
+}
+
+const STATE: &str = "state/";
+const BEST: &str = "best/";
+
+impl Checkpoint {
+    /// Writes the file anew; a reader sees the old one or the new one, never a part.
+    ///
+    /// # Errors
+    /// [`SlmError::Write`].
+    pub(super) fn write(&self, path: &Path, fingerprint: u64) -> Result<(), SlmError> {
+        let loss = self.place.loss.map_or(String::new(), bits);
+        let mut metadata = HashMap::from([
+            ("fingerprint".to_owned(), format!("{fingerprint:016x}")),
+            ("step".to_owned(), self.place.step.to_string()),
+            ("epoch".to_owned(), self.place.epoch.to_string()),
+            ("done".to_owned(), self.place.done.to_string()),
+            ("loss".to_owned(), loss),
+        ]);
+        let state = self.state.iter().map(|(name, array)| (STATE, name, array));
+        let mut arrays: Vec<_> = state.collect();
+        if let Some(best) = &self.best {
+            metadata.insert("best_epoch".to_owned(), best.epoch.to_string());
+            metadata.insert("best_loss".to_owned(), bits(best.validation.loss));
+            metadata.insert("best_accuracy".to_owned(), bits(best.validation.accuracy));
+            let weights = best.weights.iter();
+            arrays.extend(weights.map(|(name, array)| (BEST, name, array)));
+        }
+        let named = arrays
+            .into_iter()
+            .map(|(prefix, name, array)| (format!("{prefix}{name}"), array));
+        let partial = path.with_extension(format!("partial-{}", std::process::id()));
+        let written = files::write_arrays(&partial, named, metadata);
+        let renamed =
+            written.and_then(|()| std::fs::rename(&partial, path).map_err(SlmError::write(path)));
+        if renamed.is_err() {
+            // The write error is already on its way to the caller.
+            let _ = std::fs::remove_file(&partial);
+        }
+        renamed
+    }
+
+    /// Reads the file of a run with this fingerprint; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`SlmError::Weights`] if it is cut short, [`SlmError::Checkpoint`] if it is of another run.
+    pub(super) fn read(path: &Path, fingerprint: u64) -> Result<Option<Self>, SlmError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = std::fs::read(path).map_err(SlmError::read(path))?;
+        let damaged = |reason: String| SlmError::Weights {
+            path: path.to_owned(),
+            reason,
+        };
+        let (_, header) =
+            SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let text = |key: &str| metadata.get(key).map_or("", String::as_str);
+        if text("fingerprint") != format!("{fingerprint:016x}") {
+            return Err(SlmError::Checkpoint {
+                path: path.to_owned(),
+            });
+        }
+        let number = |key: &str| -> Result<usize, SlmError> {
+            let parsed = text(key).parse();
+            parsed.map_err(|_| damaged(format!("its `{key}` is no number")))
+        };
+        let (mut state, mut best) = (Parameters::default(), Parameters::default());
+        for (name, array) in files::read_arrays(path, &bytes)? {
+            match (name.strip_prefix(STATE), name.strip_prefix(BEST)) {
+                (Some(name), _) => state.insert(name, array),
+                (_, Some(name)) => best.insert(name, array),
+                _ => return Err(damaged(format!("it holds an unknown tensor `{name}`"))),
+            }
+        }
+        let best = match metadata.contains_key("best_epoch") {
+            false => None,
+            true => Some(Best {
+                epoch: number("best_epoch")?,
+                validation: Validation {
+                    loss: from_bits(text("best_loss")),
+                    accuracy: from_bits(text("best_accuracy")),
+                },
+                weights: best,
+            }),
+        };
+        let place = Place {
+            step: number("step")?,
+            epoch: number("epoch")?,
+            done: number("done")?,
+            loss: match text("loss") {
+                "" => None,
+                bits => Some(from_bits(bits)),
+            },
+        };
+        Ok(Some(Self { place, state, best }))
+    }
+}
+
+/// A float that survives as text bit for bit.
+fn bits(value: f32) -> String {
+    format!("{:08x}", value.to_bits())
+}
+
+fn from_bits(text: &str) -> f32 {
+    f32::from_bits(u32::from_str_radix(text, 16).unwrap_or(f32::NAN.to_bits()))
+}
+
+/// A number that differs when anything the final weights depend on differs.
+///
+/// Guards against mistakes, not against malice.
+///
+/// Source: Fowler, Noll, Vo, FNV-1a with 64 bits.
+pub(super) fn fingerprint(model: &Model, rows: &Rows, options: &TrainOptions) -> u64 {
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    // Checkpoints do not change the result, and threads its last bits at most.
+    let options = TrainOptions {
+        checkpoint: None,
+        threads: 1,
+        ..options.clone()
+    };
+    hash.add(format!("{:?} {:?} {options:?}", model.config, model.labels).as_bytes());
+    for row in rows.train.iter().chain(&rows.validation) {
+        for id in &row.ids {
+            hash.add(&id.to_le_bytes());
+        }
+        hash.add(&(row.target as u64).to_le_bytes());
+        hash.add(&row.weight.to_le_bytes());
+    }
+    for (name, array) in model.weights.iter() {
+        hash.add(name.as_bytes());
+        // A sample is enough to tell two models apart.
+        for value in array.data.iter().step_by(997) {
+            hash.add(&value.to_le_bytes());
+        }
+    }
+    hash.0
+}
+
+struct Fnv(u64);
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::Array;
+
+    fn checkpoint() -> Checkpoint {
+        let mut state = Parameters::default();
+        state.insert("p", Array::filled(&[2, 3], 0.1));
+        Checkpoint {
+            place: Place {
+                step: 7,
+                epoch: 1,
+                done: 3,
+                loss: Some(0.3),
+            },
+            best: Some(Best {
+                epoch: 1,
+                validation: Validation {
+                    loss: 0.7,
+                    accuracy: 0.9,
+                },
+                weights: state.clone(),
+            }),
+            state,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.checkpoint");
+        assert_eq!(Checkpoint::read(&path, 5).unwrap(), None);
+        checkpoint().write(&path, 5).unwrap();
+        assert_eq!(Checkpoint::read(&path, 5).unwrap(), Some(checkpoint()));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_run_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.checkpoint");
+        checkpoint().write(&path, 5).unwrap();
+        let error = Checkpoint::read(&path, 6).unwrap_err();
+        assert!(matches!(error, SlmError::Checkpoint { .. }), "{error:?}");
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+        let error = Checkpoint::read(&path, 5).unwrap_err();
+        assert!(matches!(error, SlmError::Weights { .. }), "{error:?}");
+    }
+}
