@@ -89,18 +89,27 @@ fn build(root: &Path, guest: &str, toolchain: &Toolchain) -> Result<Vec<u8>, Str
 /// What makes the bytes the same everywhere, and the guest quick.
 fn flags(root: &Path, toolchain: &Toolchain) -> Result<Vec<String>, String> {
     let mut flags = vec!["-Ctarget-feature=+simd128".to_owned()];
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let cargo_home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
-    let cargo_home = cargo_home.ok_or("no home folder is known; set `CARGO_HOME`")?;
-    let places = [
-        (root.to_owned(), "/noisegate"),
-        (cargo_home, "/cargo"),
-        (toolchain.folder.clone(), "/toolchain"),
-    ];
-    for (place, name) in places {
+    flags.extend(registry_remaps()?);
+    for (place, name) in [(root, "/noisegate"), (&toolchain.folder, "/toolchain")] {
         flags.push(format!("--remap-path-prefix={}={name}", place.display()));
     }
     Ok(flags)
+}
+
+/// Flags that give every third-party source the same short path on any machine.
+///
+/// The sources must have been fetched: a registry's folder has a name of its own.
+fn registry_remaps() -> Result<Vec<String>, String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    let cargo_home = cargo_home.ok_or("no home folder is known; set `CARGO_HOME`")?;
+    let sources = cargo_home.join("registry/src");
+    let registries = std::fs::read_dir(&sources).into_iter().flatten().flatten();
+    let remap = |place: &Path| format!("--remap-path-prefix={}=/crates", place.display());
+    // The last remap that fits is the one that counts.
+    let mut remaps = vec![remap(&cargo_home)];
+    remaps.extend(registries.map(|registry| remap(&registry.path())));
+    Ok(remaps)
 }
 
 /// Runs a command with the terminal attached.

@@ -14,7 +14,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::finish;
+use super::{finish, registry_remaps};
 use crate::run::cargo;
 
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -41,7 +41,7 @@ path = "std-build/lib.rs"
 "#;
 
 /// Counted up when the set-up below changes, so that an older folder is set up again.
-const SETUP: u32 = 2;
+const SETUP: u32 = 3;
 
 /// A compiler ready to build guests.
 pub struct Toolchain {
@@ -142,8 +142,10 @@ impl Toolchain {
             .args(["--target-dir", "std-build/target"])
             .env("RUSTC_BOOTSTRAP", "1")
             .current_dir(&self.folder);
-        let remap = format!("--remap-path-prefix={}=/toolchain", self.folder.display());
-        self.dress(&mut command, &["-Cembed-bitcode=yes".to_owned(), remap]);
+        let mut flags = vec!["-Cembed-bitcode=yes".to_owned()];
+        flags.extend(registry_remaps()?);
+        flags.push(format!("--remap-path-prefix={}=/toolchain", self.folder.display()));
+        self.dress(&mut command, &flags);
         finish(&mut command, "building std for wasm")?;
         let library = self.folder.join("usr/lib/rustlib").join(TARGET).join("lib");
         make_folder(&library)?;
