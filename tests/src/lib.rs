@@ -1,6 +1,8 @@
 //! Helpers for the stories in `tests/tests/`: a home of its own for each story,
 //! and the real `noisegate` binary.
 
+pub mod gated;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 

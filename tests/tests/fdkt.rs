@@ -10,9 +10,15 @@ use noisegate_tests::{Story, Told, root, shared_data};
 /// A story with 240 private and 120 held-out rows of ag_news, or nothing where it is absent.
 fn story() -> Option<Story> {
     let story = Story::new();
-    for (name, file, rows) in [("train", "ag_news.train.jsonl.zst", 240), ("test", "ag_news.test.jsonl.zst", 120)] {
+    for (name, file, rows) in [
+        ("train", "ag_news.train.jsonl.zst", 240),
+        ("test", "ag_news.test.jsonl.zst", 120),
+    ] {
         let packed = shared_data(file)?;
-        let unpacked = std::process::Command::new("zstd").arg("-dc").arg(packed).output();
+        let unpacked = std::process::Command::new("zstd")
+            .arg("-dc")
+            .arg(packed)
+            .output();
         let Ok(unpacked) = unpacked else {
             println!("skipped: `zstd` is not installed");
             return None;
@@ -25,7 +31,12 @@ fn story() -> Option<Story> {
 }
 
 /// `noisegate COMMAND workflows/fdkt.toml` on the story's rows, made small.
-fn arguments<'a>(command: &'a str, workflow: &'a str, labels: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+fn arguments<'a>(
+    command: &'a str,
+    workflow: &'a str,
+    labels: &'a str,
+    more: &[&'a str],
+) -> Vec<&'a str> {
     let mut line = vec![command, workflow];
     let sets = [
         "data.train=train.jsonl",
@@ -82,10 +93,18 @@ fn fdkt_runs_end_to_end_and_charges_once() {
     let Some(story) = story() else { return };
     let first = json(&tell(&story, "run", &[]));
     assert_eq!(first["outcome"], "done");
-    let names: Vec<&str> = first["scores"].as_array().unwrap().iter().map(|one| one["step"].as_str().unwrap()).collect();
+    let names: Vec<&str> = first["scores"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["step"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["local-only", "augmented-only", "fdkt"]);
     for score in first["scores"].as_array().unwrap() {
-        let (accuracy, rows) = (score["accuracy"].as_f64().unwrap(), score["rows"].as_u64().unwrap());
+        let (accuracy, rows) = (
+            score["accuracy"].as_f64().unwrap(),
+            score["rows"].as_u64().unwrap(),
+        );
         assert!((0.0..=1.0).contains(&accuracy) && rows == 120, "{score}");
     }
     assert_eq!(first["charges"].as_array().unwrap().len(), 1);
@@ -99,13 +118,18 @@ fn fdkt_runs_end_to_end_and_charges_once() {
     // The same request is served the same bytes and costs nothing.
     let second = json(&tell(&story, "run", &[]));
     assert!(second["charges"].as_array().unwrap().is_empty());
-    let released = |summary| std::fs::read(story.path().join(path_of(summary, "synthesise.samples"))).unwrap();
+    let released =
+        |summary| std::fs::read(story.path().join(path_of(summary, "synthesise.samples"))).unwrap();
     assert_eq!(released(&first), released(&second));
 
     // A changed request would be charged, and the cap has no room for it.
     let third = tell(&story, "run", &["params.seed=8"]);
     assert_eq!(third.code, Some(3), "{}{}", third.out, third.err);
-    assert!(third.err.contains("cap") && third.err.contains("epsilon"), "{}", third.err);
+    assert!(
+        third.err.contains("cap") && third.err.contains("epsilon"),
+        "{}",
+        third.err
+    );
 
     let verified = story.tell(&["ledger", "verify"]);
     assert_eq!(verified.code, Some(0), "{}", verified.err);
@@ -115,10 +139,23 @@ fn fdkt_runs_end_to_end_and_charges_once() {
 fn labels_are_kept(story: &Story, summary: &serde_json::Value) {
     for made in summary["artifacts"].as_array().unwrap() {
         let name = made["name"].as_str().unwrap();
-        let private = ["train-local.model", "train-fdkt.model", "local-only.report", "augmented-only.report", "fdkt.report"];
-        let expected = if private.contains(&name) { "private to clinic" } else { "public" };
+        let private = [
+            "train-local.model",
+            "train-fdkt.model",
+            "local-only.report",
+            "augmented-only.report",
+            "fdkt.report",
+        ];
+        let expected = if private.contains(&name) {
+            "private to clinic"
+        } else {
+            "public"
+        };
         assert_eq!(made["label"], expected, "{name}");
-        assert!(story.path().join(made["path"].as_str().unwrap()).exists(), "{name}");
+        assert!(
+            story.path().join(made["path"].as_str().unwrap()).exists(),
+            "{name}"
+        );
     }
 }
 
@@ -126,41 +163,67 @@ fn labels_are_kept(story: &Story, summary: &serde_json::Value) {
 fn samples_are_new_text(story: &Story, summary: &serde_json::Value) {
     let private = std::fs::read_to_string(story.path().join("train.jsonl")).unwrap();
     let declared = std::fs::read_to_string(root().join("workflows/labels/ag_news.txt")).unwrap();
-    let samples = std::fs::read_to_string(story.path().join(path_of(summary, "synthesise.samples"))).unwrap();
+    let samples =
+        std::fs::read_to_string(story.path().join(path_of(summary, "synthesise.samples"))).unwrap();
     assert!(samples.lines().count() >= 4, "{samples}");
     for line in samples.lines() {
         let sample: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert!(declared.lines().any(|label| sample["label"] == label), "{line}");
+        assert!(
+            declared.lines().any(|label| sample["label"] == label),
+            "{line}"
+        );
         let text = sample["text"].as_str().unwrap();
-        assert!(!text.is_empty() && !private.contains(&format!("\"{text}\"")), "{line}");
+        assert!(
+            !text.is_empty() && !private.contains(&format!("\"{text}\"")),
+            "{line}"
+        );
     }
 }
 
 fn the_model_folder_is_whole(model: &Path, story: &Story) {
     let folder = story.path().join(model);
-    for file in ["config.json", "tokenizer.json", "model.safetensors", "model.onnx", "README.md"] {
+    for file in [
+        "config.json",
+        "tokenizer.json",
+        "model.safetensors",
+        "model.onnx",
+        "README.md",
+    ] {
         assert!(folder.join(file).is_file(), "{file}");
     }
     let card = std::fs::read_to_string(folder.join("README.md")).unwrap();
-    assert!(card.contains("data.train") && card.contains("augment.samples"), "{card}");
+    assert!(
+        card.contains("data.train") && card.contains("augment.samples"),
+        "{card}"
+    );
 }
 
 #[test]
 fn a_run_killed_after_its_charge_stays_charged_and_the_ledger_stays_whole() {
     let Some(story) = story() else { return };
     let (workflow, train, test) = names();
-    let mut line = arguments("run", &workflow, &train, &["steps.synthesise.with.steps=40"]);
+    let mut line = arguments(
+        "run",
+        &workflow,
+        &train,
+        &["steps.synthesise.with.steps=40"],
+    );
     line.push(&test);
     let mut child = story.start(&line);
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let charged = lines.map_while(Result::ok).any(|line| line.contains("charged epsilon"));
+    let charged = lines
+        .map_while(Result::ok)
+        .any(|line| line.contains("charged epsilon"));
     assert!(charged, "the run ended before it was charged");
     child.kill().unwrap();
     child.wait().unwrap();
 
     assert_eq!(story.tell(&["ledger", "verify"]).code, Some(0));
     let shown = story.tell(&["ledger", "show", "--json"]);
-    let spent = serde_json::from_str::<serde_json::Value>(&shown.out).unwrap()[0]["spent"]["epsilon"].as_f64().unwrap();
+    let spent =
+        serde_json::from_str::<serde_json::Value>(&shown.out).unwrap()[0]["spent"]["epsilon"]
+            .as_f64()
+            .unwrap();
     assert!(spent > 7.9, "{spent}");
     // Fresh noise on the burned charge would be a second release: refused.
     let again = story.tell(&line);
@@ -172,14 +235,33 @@ fn a_run_killed_after_its_charge_stays_charged_and_the_ledger_stays_whole() {
 fn an_interrupted_run_stops_soon_and_says_so() {
     let Some(story) = story() else { return };
     let (workflow, train, test) = names();
-    let mut line = arguments("run", &workflow, &train, &["steps.synthesise.with.steps=2000", "steps.synthesise.with.sampling_rate=0.5"]);
+    let mut line = arguments(
+        "run",
+        &workflow,
+        &train,
+        &[
+            "steps.synthesise.with.steps=2000",
+            "steps.synthesise.with.sampling_rate=0.5",
+        ],
+    );
     line.push(&test);
     let mut child = story.start(&line);
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("charged epsilon")), "the run ended before it was charged");
-    let interrupted = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    assert!(
+        lines.any(|line| line.contains("charged epsilon")),
+        "the run ended before it was charged"
+    );
+    let interrupted = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(interrupted.success());
     let said: Vec<String> = lines.collect();
     assert_eq!(child.wait().unwrap().code(), Some(4), "{said:?}");
-    assert!(said.iter().any(|line| line.contains("interrupted")), "{said:?}");
+    assert!(
+        said.iter().any(|line| line.contains("interrupted")),
+        "{said:?}"
+    );
 }

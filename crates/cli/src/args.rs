@@ -57,6 +57,10 @@ pub enum Command {
     Runs(Json),
     /// Show what a run did.
     Show(Shown),
+    /// Attack the gate of a past run with made-up canaries: lower bounds on epsilon.
+    Audit(AuditWhich),
+    /// Write one page about a past run that an auditor can file.
+    Report(ReportWhich),
     /// The privacy budget.
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -105,6 +109,37 @@ pub struct Shown {
     #[arg(value_name = "RUN", default_value = "last")]
     pub run: String,
     /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which run to audit, and how hard.
+#[derive(Debug, Args)]
+pub struct AuditWhich {
+    /// Its name, or the start of it; `last` for the newest.
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub run: String,
+    /// Made-up units; more can show more.
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub canaries: usize,
+    /// Of the lower bounds.
+    #[arg(long, value_name = "CHANCE", default_value_t = 0.95)]
+    pub confidence: f64,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which run to report on.
+#[derive(Debug, Args)]
+pub struct ReportWhich {
+    /// Its name, or the start of it; `last` for the newest.
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub run: String,
+    /// Where to write the page; by default `report.html` in the run's folder.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print JSON instead.
     #[arg(long)]
     pub json: bool,
 }

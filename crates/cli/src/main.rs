@@ -16,6 +16,7 @@ mod progress;
 mod project;
 mod show;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -24,16 +25,27 @@ use args::{Arguments, Command};
 use exit::Exit;
 
 fn main() -> ExitCode {
-    // A panic is a defect. Its text may quote what it was working on, which may be
-    // private, so only its place is said.
-    std::panic::set_hook(Box::new(|panic| match panic.location() {
-        Some(place) => eprintln!("noisegate: a defect at {place}; please report it"),
-        None => eprintln!("noisegate: a defect; please report it"),
-    }));
+    std::panic::set_hook(Box::new(say_defect));
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),
     }
+}
+
+/// A panic is a defect. Its text may quote what it was working on, which may be
+/// private, so only its place is said. A reader who has closed the pipe is no defect.
+fn say_defect(panic: &std::panic::PanicHookInfo<'_>) {
+    let text = panic.payload_as_str().unwrap_or_default();
+    if text.starts_with("failed printing to") {
+        std::process::exit(141);
+    }
+    let place = panic
+        .location()
+        .map_or_else(String::new, |place| format!(" at {place}"));
+    let _ = writeln!(
+        std::io::stderr(),
+        "noisegate: a defect{place}; please report it"
+    );
 }
 
 fn run(arguments: Arguments) -> Result<(), Exit> {
@@ -45,6 +57,8 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Run(which) => commands::run::run(place, &which),
         Command::Runs(options) => commands::runs::list(place, options.json),
         Command::Show(which) => commands::runs::show(place, &which),
+        Command::Audit(which) => commands::audit::audit(place, &which),
+        Command::Report(which) => commands::report::report(place, &which),
         Command::Ledger(what) => commands::ledger::ledger(place, &what),
         Command::Guest(what) => commands::guest::guest(&what),
         Command::Privacy(what) => commands::privacy::privacy(&what),

@@ -1,7 +1,7 @@
 //! Progress bars for a run: one line for each running step.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ impl Bars {
         } else if self.on_terminal {
             let _ = self.all.println(line);
         } else {
-            eprintln!("{line}");
+            // A reader who has closed the pipe must not end a run that is charged.
+            let _ = writeln!(std::io::stderr(), "{line}");
         }
     }
 

@@ -279,6 +279,7 @@ fn gather(
                 (Some(artifact), _) => Input::Path {
                     path: environment.store.open(artifact, step.site.as_str())?,
                     name,
+                    pinned: Vec::new(),
                 },
                 (None, Some(resolved)) => resolved.clone(),
                 (None, None) => {

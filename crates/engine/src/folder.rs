@@ -45,6 +45,7 @@ impl RunFolder {
     pub fn create(home: &Path, stamp: &str, plan: &Plan) -> Result<Self, EngineError> {
         let runs = home.join("runs");
         fs::create_dir_all(&runs).map_err(EngineError::io("create", &runs))?;
+        restrict(home)?;
         sweep(&runs);
         for attempt in 1..1000 {
             let suffix = if attempt == 1 {
@@ -121,6 +122,17 @@ impl RunFolder {
             EngineError::io("write", &path)(error)
         })
     }
+}
+
+/// Only this user may look into the home folder: runs, private artifacts, ledgers.
+fn restrict(home: &Path) -> Result<(), EngineError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(home, fs::Permissions::from_mode(0o700))
+            .map_err(EngineError::io("restrict", home))?;
+    }
+    Ok(())
 }
 
 /// Opens and locks a run's lock file.

@@ -104,6 +104,9 @@ pub enum Input {
         name: String,
         /// Where it lies.
         path: PathBuf,
+        /// Of a plugin: the files whose content is pinned; nothing else in its folder
+        /// may be read. Empty for an artifact, all of which was made by a step.
+        pinned: Vec<String>,
     },
 }
 

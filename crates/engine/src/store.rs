@@ -69,7 +69,12 @@ impl Store {
         };
         let place = self.folder_of(&artifact);
         if place.exists() {
-            return Ok(artifact);
+            let whole =
+                digest_of(&self.path_of(&artifact)).is_ok_and(|found| found == artifact.digest);
+            if whole {
+                return Ok(artifact);
+            }
+            fs::remove_dir_all(&place).map_err(EngineError::io("replace", &place))?;
         }
         let parent = place
             .parent()

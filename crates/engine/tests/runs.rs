@@ -171,11 +171,7 @@ fn steps_pass_artifacts_on_and_scratch_folders_go_away() {
     assert!(matches!(artifact.label, Label::PrivateTo(_)));
     let run = format!("runs/{}", "20260102-101500-story");
     assert!(stage.files(&format!("{run}/work")).is_empty());
-    assert_eq!(
-        stage.files(&run).len(),
-        4,
-        "plan, events, result and lock"
-    );
+    assert_eq!(stage.files(&run).len(), 4, "plan, events, result and lock");
 }
 
 #[test]

@@ -15,6 +15,22 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A ledger was begun here and is not there any more.
+    #[error("ledger `{}` was begun before and is gone or empty; restore it. To begin a new one, with new budgets for every data set, a person must remove `{}`", ledger.display(), marker.display())]
+    Gone {
+        /// The ledger.
+        ledger: PathBuf,
+        /// What says that it was begun.
+        marker: PathBuf,
+    },
+    /// The mark that a ledger was begun could not be written.
+    #[error("could not write `{}`; make its folder writable", marker.display())]
+    Marker {
+        /// The mark.
+        marker: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The charge does not fit under the cap.
     #[error("data set `{data_set}`: this run asks for epsilon {asked:.4}; with the {spent:.4} spent before that makes {together:.4}, above the cap of {} (delta {:e}); {}, or raise the cap with `noisegate ledger set-cap`", cap.epsilon.get(), cap.delta.get(), what_fits(*fits))]
     OverCap {

@@ -83,7 +83,7 @@ impl Ledger {
     /// Opens a ledger and verifies its chain, or begins a new one with a new key.
     ///
     /// # Errors
-    /// [`Error::KeyMissing`], [`Error::OtherKey`], [`Error::KeyExposed`], [`Error::Tampered`],
+    /// [`Error::KeyMissing`], [`Error::Gone`], [`Error::OtherKey`], [`Error::KeyExposed`], [`Error::Tampered`],
     /// [`Error::RolledBack`], [`Error::OtherVersion`], [`Error::NotALedger`], [`Error::Corrupt`],
     /// [`Error::ReadOnly`], [`Error::DiskFull`], [`Error::Locked`].
     pub fn open(options: &OpenOptions) -> Result<Self> {
@@ -98,6 +98,15 @@ impl Ledger {
             }
             None => key::create(&options.key)?,
         };
+        // A ledger that was begun and is gone or empty must not be begun anew: that
+        // would give every data set a second budget.
+        let begun = options.ledger.with_extension("begun");
+        if !exists && begun.exists() {
+            return Err(Error::Gone {
+                ledger: options.ledger.clone(),
+                marker: begun,
+            });
+        }
         let mut ledger = Self {
             store: Store::open(&options.ledger, options.busy_timeout_ms)?,
             public_key: PublicKey::of(&key),
@@ -113,6 +122,12 @@ impl Ledger {
             }
             pen.burn_abandoned()
         })?;
+        if !begun.exists() {
+            std::fs::write(&begun, "").map_err(|source| Error::Marker {
+                marker: begun,
+                source,
+            })?;
+        }
         Ok(ledger)
     }
 

@@ -1,4 +1,4 @@
-//! Adapts a model to labelled texts, filters them and makes new ones.
+//! Filters labelled texts, adapts a model to those kept and makes new ones.
 //!
 //! `cargo run --release -p noisegate-llm --example augment -- FOLDER SAMPLES.jsonl PER_LABEL`
 //!
@@ -8,8 +8,10 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use noisegate_llm::judge::CrossFitOptions;
 use noisegate_llm::{
-    AdaptOptions, AugmentOptions, JudgeOptions, Place, Sample, adapt, augment, judge, load,
+    AdaptOptions, AugmentOptions, JudgeMode, JudgeOptions, Place, Sample, adapt, augment, judge,
+    load,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -42,7 +44,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     lap("adapt");
     let everything = [(0..samples.len()).collect::<Vec<_>>()];
-    let options = JudgeOptions::default();
+    let mode = JudgeMode::CrossFit(CrossFitOptions::default());
+    let options = JudgeOptions {
+        mode,
+        ..JudgeOptions::default()
+    };
     let judged = judge(
         &adapted,
         &samples,
@@ -54,6 +60,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     lap("judge");
     let kept: Vec<Sample> = judged.kept.iter().map(|i| samples[*i].clone()).collect();
+    let adapted = adapt(
+        &model,
+        &kept,
+        &AdaptOptions::default(),
+        &mut progress,
+        &cancel,
+    )?;
+    lap("adapt");
     let options = AugmentOptions {
         per_label: per_label.parse()?,
         ..AugmentOptions::default()

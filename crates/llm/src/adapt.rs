@@ -41,10 +41,10 @@ impl Default for AdaptOptions {
             epochs: 4,
             group: 3,
             batch_windows: 4,
-            steps_min: 20,
+            steps_min: 50,
             optimizer: OptimizerOptions {
-                matrix_rate: 5e-3,
-                adam_rate: 2e-3,
+                matrix_rate: 2e-2,
+                adam_rate: 8e-3,
                 ..OptimizerOptions::default()
             },
             seed: 0,

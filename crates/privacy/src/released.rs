@@ -48,12 +48,18 @@ impl<T> Released<T> {
     /// Post-processing together with something public, such as what a public
     /// program made of released values.
     pub fn map_with<P, U>(self, public: P, f: fn(T, P) -> U) -> Released<U> {
-        Released { value: f(self.value, public), charge: self.charge }
+        Released {
+            value: f(self.value, public),
+            charge: self.charge,
+        }
     }
 
     /// Both values, at the cost of both.
     pub fn zip<U>(self, other: Released<U>) -> Released<(T, U)> {
         let both: Vec<Event> = self.charge.into_iter().chain(other.charge).collect();
-        Released { value: (self.value, other.value), charge: merged(&both) }
+        Released {
+            value: (self.value, other.value),
+            charge: merged(&both),
+        }
     }
 }

@@ -41,7 +41,7 @@ pub enum Error {
         problem: String,
     },
     /// A column that was asked for is not there.
-    #[error("`{}` line {line}: no column `{column}`; the columns there are {}; name one of them as the {role} column", path.display(), list(present))]
+    #[error("`{}` line {line}: no column `{column}`; name the column that holds the {role} (a CSV file begins with a header line, a JSON object has the column's name as a key)", path.display())]
     MissingColumn {
         /// The file.
         path: PathBuf,
@@ -51,8 +51,6 @@ pub enum Error {
         column: String,
         /// What the column is for: `text`, `label` or `unit`.
         role: &'static str,
-        /// The columns that are there.
-        present: Vec<String>,
     },
     /// Bytes that are not UTF-8.
     #[error("`{}` line {line}: byte {offset} of the (uncompressed) file is not UTF-8; convert the file to UTF-8", path.display())]
@@ -194,21 +192,4 @@ impl Error {
             _ => Self::Write { path, source },
         }
     }
-}
-
-/// At most twenty names in backticks: a file with a thousand columns must not fill the screen.
-fn list(names: &[String]) -> String {
-    const SHOWN_MAX: usize = 20;
-    if names.is_empty() {
-        return "none".to_owned();
-    }
-    let mut shown: Vec<String> = names
-        .iter()
-        .take(SHOWN_MAX)
-        .map(|name| format!("`{}`", name.chars().take(64).collect::<String>()))
-        .collect();
-    if names.len() > SHOWN_MAX {
-        shown.push(format!("and {} more", names.len() - SHOWN_MAX));
-    }
-    shown.join(", ")
 }

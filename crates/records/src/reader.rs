@@ -206,19 +206,12 @@ impl Place {
         }
     }
 
-    fn missing_column(
-        &self,
-        line: u64,
-        column: &str,
-        role: &'static str,
-        present: impl Iterator<Item = String>,
-    ) -> Error {
+    fn missing_column(&self, line: u64, column: &str, role: &'static str) -> Error {
         Error::MissingColumn {
             path: self.path.clone(),
             line,
             column: column.to_owned(),
             role,
-            present: present.collect(),
         }
     }
 

@@ -104,15 +104,18 @@ fn a_malformed_row_is_named_by_line_and_never_quoted() {
 }
 
 #[test]
-fn a_missing_column_lists_the_columns_there() {
+fn a_missing_column_is_named_and_nothing_of_the_file_is_shown() {
     for error in [
         fault("r.csv", b"message,topic\nhello,x\n"),
         fault("r.jsonl", b"{\"message\":\"hello\",\"topic\":\"x\"}\n"),
     ] {
         let shown = error.to_string();
         assert!(shown.contains("line 1: no column `text`"), "{shown}");
-        assert!(shown.contains("`message`, `topic`; name one of them as the text column"));
-        assert!(!shown.contains("hello"));
+        // Without a header line, the names there would be a private row.
+        assert!(
+            !shown.contains("message") && !shown.contains("hello"),
+            "{shown}"
+        );
     }
 }
 

@@ -89,10 +89,10 @@ fn judge() -> StepSignature {
         .reads(PortSpec::one("clusters", PortType::Clusters).or(PortType::Records).help("samples, with clusters if `llm:cluster` ran"))
         .reads(PortSpec::one("model", PortType::LanguageModel).help("the judge"))
         .makes("samples", PortType::Records)
-        .with(ParamSpec::choice("mode", &["likelihood", "prompt", "off"]).default("likelihood").help("compare likelihoods under each label (any model), ask for a list (instruction-tuned models), or judge form and near-duplicates only"))
-        .with(ParamSpec::float("margin", 0.0, 10.0).default(0.1).help("likelihood: drop a sample that another label fits better by more than this, nats per token"))
+        .with(ParamSpec::choice("mode", &["cross-fit", "likelihood", "prompt", "off"]).default("cross-fit").help("cross-fit: train a copy on each half of the samples and judge the other half by likelihood (small models); likelihood: judge by examples in the prompt; prompt: ask for a list (instruction-tuned models); off: form and near-duplicates only"))
+        .with(ParamSpec::float("margin", 0.0, 10.0).default(0.05).help("drop a sample that another label fits better by more than this, nats per token"))
         .with(ParamSpec::int("shots", 0, 16).default(2).help("likelihood: examples of a label to judge by"))
-        .with(ParamSpec::int("rivals", 1, 100).default(2).help("likelihood: other labels to compare with"))
+        .with(ParamSpec::int("rivals", 1, 100).default(7).help("other labels to compare each sample with"))
         .with(ParamSpec::float("duplicate_similarity", 0.05, 1.0).default(0.7).help("Jaccard similarity of word pairs at which a sample repeats another"))
         .with(ParamSpec::int("words_min", 1, 1000).default(3).help("shorter samples are dropped"))
         .with(device())
@@ -113,6 +113,7 @@ fn augment() -> StepSignature {
         .with(ParamSpec::int("adapt_epochs", 0, 100).default(4).help("passes of training on the demonstrations before imitating them; 0 for large models"))
         .with(ParamSpec::int("batch", 1, 512).default(32).help("sequences generated together"))
         .with(ParamSpec::int("tokens_max", 4, 2048).default(64).help("longest answer"))
+        .with(ParamSpec::int("rivals", 0, 100).default(7).help("reject a text that is likelier under another label; compare with this many others"))
         .with(ParamSpec::int("retries_max", 0, 50).default(3).help("rounds after the first for what is still missing"))
         .with(ParamSpec::float("temperature", 0.0, 5.0).default(0.9).help("sampling temperature; 0 is greedy"))
         .with(ParamSpec::float("top_p", 0.01, 1.0).default(0.95).help("nucleus sampling"))
@@ -248,10 +249,13 @@ fn train() -> StepSignature {
                 .default(64)
                 .help("longer texts are cut"),
         )
+        .with(ParamSpec::float("learning_rate", 1e-7, 1.0).or_null().help(
+            "peak learning rate; by default 1e-3 from scratch, 3e-4 with a base, 2e-3 with LoRA",
+        ))
         .with(
-            ParamSpec::float("learning_rate", 1e-7, 1.0)
-                .or_null()
-                .help("peak learning rate; by default 1e-3 from scratch, 1e-4 with a base"),
+            ParamSpec::int("lora_rank", 0, 256).default(0).help(
+                "with a base: train low-rank updates of this rank only; 0 trains all weights",
+            ),
         )
         .with(
             ParamSpec::float("weight_decay", 0.0, 0.999)

@@ -33,6 +33,16 @@ pub enum PluginError {
         /// The missing table.
         table: &'static str,
     },
+    /// It pins nothing, or something that is not a file of its folder.
+    #[error(
+        "`{}`: every file that a step may read must be pinned by its bare name and SHA-256; \
+         list them under `[model.sha256]`",
+        path.display()
+    )]
+    Pins {
+        /// The manifest.
+        path: PathBuf,
+    },
     /// Two plugins share a name.
     #[error("plugin name `{name}` is used by `{}` and `{}`; rename one", first.display(), second.display())]
     Duplicate {

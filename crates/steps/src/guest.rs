@@ -28,7 +28,7 @@ use noisegate_sandbox::{
 use noisegate_workflow::Charge;
 use serde_json::json;
 
-use crate::ledger::{Account, Answer, Cap, Order};
+use crate::ledger::{Account, Answer, Cap, Order, digest};
 use crate::plugin::{Component, Output, Plugin};
 use crate::resolve::{Row, read_data};
 use crate::with::With;
@@ -48,8 +48,9 @@ impl Step for GuestStep {
         rehearse(&mut session, context, &mechanism)?;
 
         let mut account = Account::open(&self.sites.join(context.step.site.as_str()))?;
+        let charged = digest(mechanism.records.path())?;
         let answer = account.reserve(Order {
-            data: mechanism.records.path(),
+            data: charged,
             data_set: mechanism.data_set(),
             cap: mechanism.cap()?,
             events: session.spec().events(u64::from(mechanism.steps)),
@@ -75,6 +76,13 @@ impl Step for GuestStep {
         });
 
         let units = read_units(mechanism.records)?;
+        if digest(mechanism.records.path())? != charged {
+            return Err(StepFailure::Refused(format!(
+                "`{}` was changed while the step was reading it; nothing is released, and the \
+                 charge stays; run again when nobody writes to the file",
+                mechanism.records.path().display()
+            )));
+        }
         let randomness = Randomness::from_os().map_err(failed)?;
         let mut progress = |progress: Progress| match progress {
             Progress::Working { done, total } => {
@@ -346,10 +354,17 @@ fn public_files(context: &StepContext<'_>) -> Result<Vec<File>, StepFailure> {
     let mut files = Vec::new();
     for (port, inputs) in &context.inputs.0 {
         for input in inputs {
-            let Input::Path { path, .. } = input else {
+            let Input::Path { path, pinned, .. } = input else {
                 continue;
             };
-            let found = if path.is_dir() {
+            let found = if !pinned.is_empty() {
+                // A plugin's folder may hold, or be made to name, anything: only pinned
+                // content goes to the public side.
+                pinned
+                    .iter()
+                    .map(|name| (name.clone(), path.join(name)))
+                    .collect()
+            } else if path.is_dir() {
                 files_below(path).map_err(failed)?
             } else {
                 vec![(

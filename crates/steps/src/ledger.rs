@@ -6,11 +6,11 @@
 //! <home>/sites/clinic/site.pub     its public half, for auditors
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use noisegate_engine::StepFailure;
 use noisegate_engine::store::digest_of;
-use noisegate_ledger::{Digest, Error, Ledger, OpenOptions, Outcome, Request};
+use noisegate_ledger::{Digest, Error, Ledger, OpenOptions, Outcome, PublicKey, Request, verify};
 use noisegate_sandbox::File;
 use serde::{Deserialize, Serialize};
 
@@ -21,18 +21,19 @@ pub const LEDGER_FILE: &str = "ledger.db";
 /// The key's file name below a site's folder.
 pub const KEY_FILE: &str = "site.key";
 
-/// The public key's file name below a site's folder.
+/// The public key's file name below a site's folder; written with the key.
 pub const PUBLIC_KEY_FILE: &str = "site.pub";
 
 /// An open ledger.
 pub struct Account {
+    folder: PathBuf,
     ledger: Ledger,
 }
 
 /// What a step asks for.
-pub struct Order<'a> {
-    /// The private file.
-    pub data: &'a Path,
+pub struct Order {
+    /// Of the private file.
+    pub data: Digest,
     /// The data set's name in the ledger.
     pub data_set: String,
     /// Its lifetime cap.
@@ -66,37 +67,24 @@ impl Account {
         })?;
         let options = OpenOptions::new(folder.join(LEDGER_FILE), folder.join(KEY_FILE));
         let ledger = Ledger::open(&options).map_err(refused)?;
-        // For auditors; the ledger itself never reads it.
-        let public = folder.join(PUBLIC_KEY_FILE);
-        if !public.exists() {
-            std::fs::write(&public, format!("{}\n", ledger.public_key())).map_err(|error| {
-                StepFailure::Failed(format!("could not write `{}`: {error}", public.display()))
-            })?;
-        }
-        Ok(Self { ledger })
+        Ok(Self {
+            folder: folder.to_owned(),
+            ledger,
+        })
     }
 
     /// Charges durably, or finds the earlier answer.
     ///
-    /// The private file is read here as opaque bytes, for its digest alone.
-    ///
     /// # Errors
     /// [`StepFailure::Refused`] with what is spent, asked and left.
-    pub fn reserve(&mut self, order: Order<'_>) -> Result<Answer, StepFailure> {
+    pub fn reserve(&mut self, order: Order) -> Result<Answer, StepFailure> {
+        self.refuse_second_site(&order.data_set, order.data)?;
         self.ledger
             .ensure_cap(&order.data_set, order.cap)
             .map_err(refused)?;
-        let data = digest_of(order.data).map_err(|error| {
-            StepFailure::BadInput(format!(
-                "could not read `{}`: {error}",
-                order.data.display()
-            ))
-        })?;
         let request = Request {
             data_set: order.data_set,
-            data: data
-                .parse()
-                .map_err(|_| StepFailure::Failed("a digest did not parse".to_owned()))?,
+            data: order.data,
             guest: order.guest,
             parameters: order.parameters,
             events: order.events,
@@ -108,6 +96,29 @@ impl Account {
                 &self.ledger.release(&sealed).map_err(refused)?,
             )?)),
         }
+    }
+
+    /// Refuses a file that another site of this home is charged for already: a new
+    /// site's name must not be a new budget.
+    fn refuse_second_site(&self, data_set: &str, data: Digest) -> Result<(), StepFailure> {
+        let sites = self.folder.parent().unwrap_or(Path::new("."));
+        for entry in std::fs::read_dir(sites).into_iter().flatten().flatten() {
+            let other = entry.path();
+            if other == self.folder || !other.join(LEDGER_FILE).is_file() {
+                continue;
+            }
+            let key = PublicKey::read(&other.join(PUBLIC_KEY_FILE)).map_err(refused)?;
+            let verified = verify(&other.join(LEDGER_FILE), &key, None).map_err(refused)?;
+            let named = verified.data_sets.iter().any(|set| set.name == data_set);
+            if named || verified.charges.iter().any(|charge| charge.data == data) {
+                return Err(StepFailure::Refused(format!(
+                    "`{data_set}` is charged by site `{}` already; one data set has one site, \
+                     name that one in the workflow",
+                    entry.file_name().to_string_lossy()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// What the data set has spent under its cap.
@@ -134,6 +145,18 @@ impl Account {
             .map_err(refused)?;
         unpack(&self.ledger.release(&sealed).map_err(refused)?)
     }
+}
+
+/// SHA-256 of the private file, which is read as opaque bytes for that alone.
+///
+/// # Errors
+/// [`StepFailure::BadInput`] if it cannot be read.
+pub fn digest(data: &Path) -> Result<Digest, StepFailure> {
+    let read = |error: &dyn std::fmt::Display| {
+        StepFailure::BadInput(format!("could not read `{}`: {error}", data.display()))
+    };
+    let text = digest_of(data).map_err(|error| read(&error))?;
+    text.parse().map_err(|error: String| read(&error))
 }
 
 /// Several files as the one output that a charge seals.

@@ -5,6 +5,7 @@
 //!                                         │
 //!                                         └────registry.rs──> Registry (what the engine runs)
 //! guest.rs   `guest:NAME`                       sandbox + gate + ledger
+//! audit/      canaries through the same gate       noisegate-audit
 //! llm.rs     `llm:cluster|judge|augment|pretrain`   candle
 //! slm.rs     `slm:train|evaluate`               ONNX Runtime
 //! ```
@@ -16,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod catalog;
 pub mod error;
 pub mod guest;

@@ -218,10 +218,29 @@ impl Plugin {
         if !complete {
             return Err(PluginError::Incomplete { path, kind, table });
         }
-        Ok(Self {
+        let plugin = Self {
             folder: folder.to_owned(),
             manifest,
-        })
+        };
+        if !plugin.pins_plain_files() {
+            return Err(PluginError::Pins { path });
+        }
+        Ok(plugin)
+    }
+
+    /// Whether it pins something, and every pinned name is a bare file name.
+    fn pins_plain_files(&self) -> bool {
+        let bare = |name: &String| Path::new(name).file_name() == Some(name.as_ref());
+        let pins = self.pins();
+        !pins.is_empty() && pins.iter().all(|(name, _)| bare(name))
+    }
+
+    /// The files that a step may read: those whose content is pinned.
+    pub fn pinned(&self) -> Vec<String> {
+        self.pins()
+            .into_iter()
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Its name.

@@ -33,6 +33,7 @@ pub fn resolve(
             Err(lack) => lacks.push(lack),
         }
     }
+    lacks.extend(private_and_public(&resolved));
     for artifact in &plan.artifacts {
         let ArtifactId::Plugin(name) = &artifact.id else {
             continue;
@@ -45,6 +46,7 @@ pub fn resolve(
                 let input = Input::Path {
                     name: artifact.id.to_string(),
                     path: plugin.files(),
+                    pinned: plugin.pinned(),
                 };
                 resolved.insert(artifact.id.clone(), input);
             }
@@ -67,6 +69,36 @@ pub fn resolve(
     }
 }
 
+/// Files that one data set calls private and another, or a label file, uses as public.
+///
+/// `check` compares the spelling; this compares the files, through links.
+fn private_and_public(resolved: &BTreeMap<ArtifactId, Input>) -> Vec<Lack> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let sets: Vec<_> = resolved
+        .values()
+        .filter_map(|input| match input {
+            Input::Data { data, path, .. } => Some((data, real(path))),
+            Input::Path { .. } => None,
+        })
+        .collect();
+    let mut lacks = Vec::new();
+    for (private, path) in sets.iter().filter(|(data, _)| data.private) {
+        for (public, _) in sets
+            .iter()
+            .filter(|(data, other)| !data.private && other == path)
+        {
+            lacks.push(format!(
+                "data sets `{}` and `{}` are the same file `{}`, once private and once public; \
+                 a private file is private everywhere",
+                private.name,
+                public.name,
+                path.display()
+            ));
+        }
+    }
+    lacks
+}
+
 fn resolve_data(data: &PlannedData, workflow_folder: &Path) -> Result<Input, Lack> {
     let path = data.path.resolve(workflow_folder);
     if !path.is_file() {
@@ -76,6 +108,10 @@ fn resolve_data(data: &PlannedData, workflow_folder: &Path) -> Result<Input, Lac
             path.display(),
             data.name
         ));
+    }
+    if data.format.is_none() {
+        // A name that says no format would otherwise be found out after the charge.
+        FileKind::of_path(&path).map_err(|error| format!("data set `{}`: {error}", data.name))?;
     }
     let labels = match &data.labels {
         None => Vec::new(),

@@ -9,7 +9,7 @@ use noisegate_engine::{Input, Made, Step, StepContext, StepFailure};
 use noisegate_records::LabelSet;
 use noisegate_records::metrics::{self, Evaluation};
 use noisegate_slm::{
-    Base, Classifier, Example, Hooks, Model, Progress, ScratchConfig, ServeOptions, SlmError,
+    Base, Classifier, Example, Hooks, Lora, Model, Progress, ScratchConfig, ServeOptions, SlmError,
     Summary, TrainOptions, TrainingData, Vocabulary, runtime, train,
 };
 
@@ -39,7 +39,17 @@ impl Step for Train {
             examples: &examples,
             validation: &[],
         };
+        let private = reads_private(context);
         let mut progress = |progress: &Progress| {
+            if private {
+                // The log holds public facts: shares, not counts, and no loss.
+                context.progress(
+                    percent(progress.step, progress.steps),
+                    100,
+                    "training, percent",
+                );
+                return;
+            }
             let what = format!(
                 "epoch {}/{}, loss {:.3}",
                 progress.epoch, progress.epochs, progress.loss
@@ -50,8 +60,8 @@ impl Step for Train {
             progress: &mut progress,
             cancel: context.cancel,
         };
-        let (model, summary) =
-            train::train(&runtime, &base, &data, &options, hooks).map_err(failure)?;
+        let (model, summary) = train::train(&runtime, &base, &data, &options, hooks)
+            .map_err(|error| training_failure(error, private))?;
         let path = context.work.join("model");
         model
             .save(&path, &card(context, &summary))
@@ -88,7 +98,11 @@ impl Step for Evaluate {
             }
             let texts: Vec<&str> = chunk.iter().map(|row| row.text.as_str()).collect();
             predictions.extend(classifier.predict(&texts).map_err(failure)?);
-            context.progress(predictions.len() as u64, rows.len() as u64, "scoring");
+            context.progress(
+                percent(predictions.len(), rows.len()),
+                100,
+                "scoring, percent",
+            );
         }
         let labels = LabelSet::new(model.labels.clone()).map_err(bad_input)?;
         let scored: Option<Vec<metrics::Prediction>> = rows
@@ -118,6 +132,36 @@ impl Step for Evaluate {
     }
 }
 
+/// Whether the step reads a private data set.
+fn reads_private(context: &StepContext<'_>) -> bool {
+    let inputs = context.inputs.0.values().flatten();
+    inputs
+        .into_iter()
+        .any(|input| matches!(input, Input::Data { data, .. } if data.private))
+}
+
+fn percent(done: usize, total: usize) -> u64 {
+    (100 * done / total.max(1)) as u64
+}
+
+/// As [`failure`]; of private records it says no number and no label.
+fn training_failure(error: SlmError, private: bool) -> StepFailure {
+    let tells = matches!(
+        error,
+        SlmError::NoExamples
+            | SlmError::OneClass { .. }
+            | SlmError::UnknownLabel { .. }
+            | SlmError::Weight { .. }
+    );
+    if private && tells {
+        return bad_input(
+            "the private records cannot be trained on: with the declared labels they are empty or \
+             all of one class; look at `labels`, `label_column` and the file",
+        );
+    }
+    failure(error)
+}
+
 /// Loads the library and says what it is, for `noisegate doctor`.
 ///
 /// # Errors
@@ -134,7 +178,12 @@ pub fn library_version(library: &Path) -> Result<String, StepFailure> {
 fn train_options(context: &StepContext<'_>) -> Result<TrainOptions, StepFailure> {
     let with = With(&context.step.with);
     let from_scratch = context.inputs.one("base").is_none();
-    let usual = if from_scratch { 1e-3 } else { 1e-4 };
+    let rank = with.count("lora_rank")?;
+    let usual = match (from_scratch, rank) {
+        (true, _) => 1e-3,
+        (false, 0) => 3e-4,
+        (false, _) => 2e-3,
+    };
     Ok(TrainOptions {
         epochs: with.count("epochs")?,
         batch: with.count("batch")?,
@@ -145,6 +194,10 @@ fn train_options(context: &StepContext<'_>) -> Result<TrainOptions, StepFailure>
         dropout: with.float("dropout")? as f32,
         seed: with.count("seed")? as u64,
         threads: context.cores,
+        lora: (rank > 0).then(|| Lora {
+            rank,
+            ..Lora::default()
+        }),
         ..TrainOptions::default()
     })
 }

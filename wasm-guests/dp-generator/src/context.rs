@@ -120,3 +120,63 @@ impl Recipe {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Train;
+    use crate::plan::Scales;
+
+    #[test]
+    fn what_is_written_into_a_context_is_read_back() {
+        let shape = Shape {
+            vocab: 300,
+            hidden: 16,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 4,
+            ff: 24,
+            positions: 32,
+            norm_eps: 1e-6,
+            rope_theta: 5e5,
+            tied: false,
+        };
+        let scales = Scales {
+            lora: 1.0,
+            vector: 0.5,
+            bias: 4.0,
+        };
+        let plan = Plan {
+            train: Train::LastLayers,
+            rank: 0,
+            first_layer: 1,
+            labels: 2,
+            vectors: true,
+            bias: false,
+            scales,
+        };
+        let labels = vec![("a".into(), vec![0, 7]), ("bé".into(), Vec::new())];
+        let recipe = Recipe {
+            max_tokens: 12,
+            end: 0,
+            spaced: true,
+            labels,
+        };
+        let table: Vec<u8> = (1..=256u32).flat_map(u32::to_le_bytes).collect();
+        let bytes = write(&shape, &plan, &recipe, &table);
+        let read = Context::read(&bytes);
+        assert_eq!(
+            (&read.shape, &read.plan, &read.recipe),
+            (&shape, &plan, &recipe)
+        );
+        let sequence = read.recipe.sequence(&read.table, " hi ", "a").unwrap();
+        let byte = |b: u8| u32::from(b) + 1;
+        assert_eq!(
+            sequence.tokens,
+            [0, 7, byte(b' '), byte(b'h'), byte(b'i'), 0]
+        );
+        assert_eq!((sequence.label, sequence.prefix), (0, 2));
+        assert_eq!(read.recipe.sequence(&read.table, "hi", "c"), None);
+    }
+}

@@ -94,10 +94,7 @@ pub(crate) mod tests {
         let mut vocab = serde_json::Map::new();
         vocab.insert("<|endoftext|>".into(), 0.into());
         for byte in 0..=255u8 {
-            vocab.insert(
-                printable(byte).to_string(),
-                (u32::from(byte) + 1).into(),
-            );
+            vocab.insert(printable(byte).to_string(), (u32::from(byte) + 1).into());
         }
         for (at, token) in ["Ġt", "he", "Ġthe", "er"].iter().enumerate() {
             vocab.insert((*token).into(), (257 + at).into());

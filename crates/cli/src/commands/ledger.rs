@@ -32,7 +32,10 @@ fn show_account(place: &Place, which: &LedgerWhich) -> Result<(), Exit> {
     rows.extend(verified.data_sets.iter().map(|account| {
         let (charges, epsilon) = match &account.spent {
             Some(spent) => (spent.charges.to_string(), format!("{:.4}", spent.epsilon)),
-            None => ("-".to_owned(), "beyond what the accountant can price".to_owned()),
+            None => (
+                "-".to_owned(),
+                "beyond what the accountant can price".to_owned(),
+            ),
         };
         let cap = &account.cap;
         vec![
@@ -141,7 +144,11 @@ fn site(place: &Place, named: Option<&str>) -> Result<PathBuf, Exit> {
     }
 }
 
-fn read(folder: &Path) -> Result<Verified, Exit> {
+/// Reads and verifies the ledger of a site's folder.
+///
+/// # Errors
+/// Exit code 3 if it was tampered with, 2 if its public key is missing.
+pub fn read(folder: &Path) -> Result<Verified, Exit> {
     let key = read_key(&folder.join(PUBLIC_KEY_FILE))?;
     verify(&folder.join(LEDGER_FILE), &key, None).map_err(refused)
 }

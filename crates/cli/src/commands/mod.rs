@@ -1,9 +1,11 @@
 //! One file for each group of commands.
 
+pub mod audit;
 pub mod check;
 pub mod doctor;
 pub mod guest;
 pub mod ledger;
 pub mod privacy;
+pub mod report;
 pub mod run;
 pub mod runs;

@@ -1,7 +1,7 @@
 //! `run`: check, resolve, drive, export, and say what was gained and what it cost.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,6 +33,7 @@ pub fn run(place: &Place, run: &RunWhich) -> Result<(), Exit> {
         sites: place.home.join("sites"),
         plugins: project.plugins,
     };
+    check_exports(plan, &project.folder, &place.home)?;
     let store = Store::new(place.home.join("store"));
     let folder =
         RunFolder::create(&place.home, &stamp(SystemTime::now()), plan).map_err(Exit::failed)?;
@@ -81,6 +82,45 @@ fn end(folder: &RunFolder, outcome: &Outcome) -> Result<(), Exit> {
     }
 }
 
+/// Refuses, before anything runs, an export that would overwrite something or write
+/// below the home folder: a workflow file must not be able to reach a ledger.
+fn check_exports(plan: &Plan, workflow_folder: &Path, home: &Path) -> Result<(), Exit> {
+    std::fs::create_dir_all(home).map_err(Exit::failed)?;
+    let home = home.canonicalize().map_err(Exit::failed)?;
+    for export in &plan.exports {
+        let to = export.path.resolve(workflow_folder);
+        let refuse = |why: &str| {
+            Err(Exit::Wrong(format!(
+                "export `{}` to `{}` is refused: {why}",
+                export.name,
+                to.display()
+            )))
+        };
+        if to.symlink_metadata().is_ok() || half_of(&to).symlink_metadata().is_ok() {
+            return refuse("something is there already; move it away or choose another path");
+        }
+        let above = to
+            .ancestors()
+            .skip(1)
+            .find_map(|above| above.canonicalize().ok());
+        let climbs = to
+            .components()
+            .any(|part| part == std::path::Component::ParentDir);
+        let missing = to
+            .parent()
+            .is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.exists());
+        if above.is_some_and(|above| above.starts_with(&home)) {
+            return refuse(
+                "it lies below the home folder, which holds ledgers and private artifacts",
+            );
+        }
+        if climbs && missing {
+            return refuse("it climbs through a folder that is not there; make the folder first");
+        }
+    }
+    Ok(())
+}
+
 /// Copies what the workflow exports; `check` has proven that it is public.
 fn export(
     plan: &Plan,
@@ -108,14 +148,19 @@ fn export(
     Ok(())
 }
 
+/// Where an export is gathered before it is moved into place.
+fn half_of(to: &Path) -> PathBuf {
+    let mut half = to.as_os_str().to_owned();
+    half.push(".half");
+    half.into()
+}
+
 /// Copies a file or a folder to `to`, by a rename at the end.
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    let mut half = to.as_os_str().to_owned();
-    half.push(".half");
-    let half = Path::new(&half);
+    let half = &half_of(to);
     let copied = if from.is_dir() {
         noisegate_engine::store::files_below(from)?
             .into_iter()
@@ -128,7 +173,10 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
         std::fs::copy(from, half).map(drop)
     };
     copied
-        .and_then(|()| std::fs::rename(half, to))
+        .and_then(|()| match to.symlink_metadata() {
+            Ok(_) => Err(std::io::ErrorKind::AlreadyExists.into()),
+            Err(_) => std::fs::rename(half, to),
+        })
         .inspect_err(|_| {
             let _ = std::fs::remove_dir_all(half);
             let _ = std::fs::remove_file(half);

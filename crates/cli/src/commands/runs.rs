@@ -81,24 +81,31 @@ pub fn list(place: &Place, as_json: bool) -> Result<(), Exit> {
 
 /// Shows one run.
 pub fn show(place: &Place, shown: &Shown) -> Result<(), Exit> {
-    let names = names(place)?;
-    let found = match shown.run.as_str() {
-        "last" => names.last(),
-        start => names.iter().find(|name| name.starts_with(start)),
-    };
-    let name = found.ok_or_else(|| {
-        Exit::Wrong(format!(
-            "there is no run `{}` below `{}`; `noisegate runs` lists them",
-            shown.run,
-            place.home.display()
-        ))
-    })?;
-    let summary = summary(&place.home.join("runs").join(name))?;
+    let summary = summary(&find(place, &shown.run)?)?;
     if shown.json {
         return out::json_line(&summary);
     }
     print!("{}", text(&summary));
     Ok(())
+}
+
+/// The folder of the run whose name starts so; of the newest for `last`.
+///
+/// # Errors
+/// If there is none.
+pub fn find(place: &Place, run: &str) -> Result<PathBuf, Exit> {
+    let names = names(place)?;
+    let found = match run {
+        "last" => names.last(),
+        start => names.iter().find(|name| name.starts_with(start)),
+    };
+    let name = found.ok_or_else(|| {
+        Exit::Wrong(format!(
+            "there is no run `{run}` below `{}`; `noisegate runs` lists them",
+            place.home.display()
+        ))
+    })?;
+    Ok(place.home.join("runs").join(name))
 }
 
 fn names(place: &Place) -> Result<Vec<String>, Exit> {
@@ -200,7 +207,11 @@ fn charges(events: &Path) -> Result<Vec<Charge>, Exit> {
         .collect())
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Exit> {
+/// Reads a file of a run's folder.
+///
+/// # Errors
+/// If it is missing or does not parse.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Exit> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Exit::Failed(format!(
             "could not read `{}`: {error}; the run did not get that far",

@@ -1,7 +1,7 @@
 //! Few-shot augmentation: new samples, similar to the demonstrations, balanced over labels.
 //!
 //! ```text
-//! round 0: per label, prompts that cycle its demonstrations ─ generate ─ parse ─ filter ─> accepted
+//! round 0: per label, prompts that cycle its demonstrations ─ generate ─ parse ─ check ─> accepted
 //! round 1..: the same for what is still missing, with other demonstrations and seeds
 //! ```
 //! Start reading at [`augment`]. The result is a function of model, demonstrations and options:
@@ -9,6 +9,7 @@
 //!
 //! Deliberately absent: making labels up; filling a shortfall with copies.
 
+mod consistency;
 mod work;
 
 use std::collections::BTreeMap;
@@ -49,6 +50,9 @@ pub struct AugmentOptions {
     pub quality: QualityOptions,
     /// Jaccard similarity of word pairs at which a text repeats a demonstration or another one.
     pub duplicate_similarity: f64,
+    /// Other labels that each new text is compared with; it is rejected if it is likelier under
+    /// one of them than under its own. 0 compares with none.
+    pub rivals: usize,
     /// Decides order of demonstrations and all draws.
     pub seed: u64,
 }
@@ -67,6 +71,7 @@ impl Default for AugmentOptions {
             retries_max: 3,
             quality: QualityOptions::default(),
             duplicate_similarity: 0.7,
+            rivals: 7,
             seed: 0,
         }
     }
@@ -109,6 +114,8 @@ pub enum Rejection {
     Defective,
     /// It repeats a demonstration or an accepted sample.
     Duplicate,
+    /// The model finds it likelier under another label.
+    OffLabel,
     /// Its label had all it needs.
     Surplus,
 }
@@ -169,8 +176,10 @@ pub fn augment(
             });
         };
         let answers = generate(model, &requests, &batch, &mut report, cancel)?;
-        for (order, answer) in orders.iter().zip(answers) {
-            work.take(order, round, &answer.text);
+        let mut candidates = work.parse(&orders, &answers);
+        consistency::mark(model, labels, options, round, &mut candidates, cancel)?;
+        for candidate in candidates {
+            work.take(&orders[candidate.order], round, candidate);
         }
     }
     Ok(work.finish())

@@ -1,8 +1,8 @@
 //! The state of an augmentation: what was asked for, accepted, and is still missing.
 
 use super::{AugmentOptions, Augmented, AugmentedSample, Provenance, Rejection};
-use crate::error::Result;
-use crate::generate::Request;
+use crate::error::Error;
+use crate::generate::{Generation, Request};
 use crate::model::LanguageModel;
 use crate::near_duplicates::NearDuplicates;
 use crate::pretrain::shuffle;
@@ -14,6 +14,13 @@ pub(super) struct Order {
     label: usize,
     shown: Vec<usize>,
     pub(super) request: Request,
+}
+
+/// A sample that an answer claims to hold, or why it is none.
+pub(super) struct Candidate {
+    pub(super) order: usize,
+    pub(super) label: usize,
+    pub(super) sample: Result<Sample, Rejection>,
 }
 
 /// State of an augmentation.
@@ -70,7 +77,7 @@ impl<'a> Work<'a> {
     }
 
     /// The answers to ask for in a round: as many as could fill what is missing.
-    pub(super) fn orders(&mut self, round: usize) -> Result<Vec<Order>> {
+    pub(super) fn orders(&mut self, round: usize) -> Result<Vec<Order>, Error> {
         let per_answer = match self.options.style {
             PromptStyle::Completion => 1,
             PromptStyle::Instruction => self.options.samples_per_answer,
@@ -103,7 +110,7 @@ impl<'a> Work<'a> {
     }
 
     /// The next prompt for a label: its demonstrations take turns.
-    fn prompt(&mut self, label: usize, count: usize) -> Result<FewShot> {
+    fn prompt(&mut self, label: usize, count: usize) -> Result<FewShot, Error> {
         let options = self.options;
         let turn = self.turns[label];
         self.turns[label] += 1;
@@ -137,14 +144,47 @@ impl<'a> Work<'a> {
         )
     }
 
-    /// Parses, filters and files one answer.
-    pub(super) fn take(&mut self, order: &Order, round: usize, answer: &str) {
-        self.result.answers += 1;
-        let label = &self.labels[order.label];
-        for part in prompts::parse_answer(self.options.style, label, answer) {
-            if let Err(reason) = self.accept(order, round, part) {
-                *self.result.rejected.entry(reason).or_default() += 1;
+    /// The samples that the answers claim to hold.
+    pub(super) fn parse(&mut self, orders: &[Order], answers: &[Generation]) -> Vec<Candidate> {
+        self.result.answers += answers.len();
+        let style = self.options.style;
+        let parts = orders
+            .iter()
+            .zip(answers)
+            .enumerate()
+            .flat_map(|(order, (asked, answer))| {
+                let parts = prompts::parse_answer(style, &self.labels[asked.label], &answer.text);
+                parts
+                    .into_iter()
+                    .map(move |part| (order, asked.label, part))
+            });
+        let candidate = |(order, label, part): (usize, usize, Option<Sample>)| {
+            let sample = self.inspect(label, part);
+            Candidate {
+                order,
+                label,
+                sample,
             }
+        };
+        parts.map(candidate).collect()
+    }
+
+    /// What can be said of a part of an answer without a model.
+    fn inspect(&self, label: usize, part: Option<Sample>) -> Result<Sample, Rejection> {
+        let sample = part.ok_or(Rejection::Unparsable)?;
+        if sample.label != self.labels[label] {
+            return Err(Rejection::WrongLabel);
+        }
+        if self.options.quality.defect(&sample.text).is_some() {
+            return Err(Rejection::Defective);
+        }
+        Ok(sample)
+    }
+
+    /// Files a candidate: accepted, or counted by the reason it was not.
+    pub(super) fn take(&mut self, order: &Order, round: usize, candidate: Candidate) {
+        if let Err(reason) = self.accept(order, round, candidate.sample) {
+            *self.result.rejected.entry(reason).or_default() += 1;
         }
     }
 
@@ -152,17 +192,11 @@ impl<'a> Work<'a> {
         &mut self,
         order: &Order,
         round: usize,
-        part: Option<Sample>,
-    ) -> std::result::Result<(), Rejection> {
-        let sample = part.ok_or(Rejection::Unparsable)?;
-        if sample.label != self.labels[order.label] {
-            return Err(Rejection::WrongLabel);
-        }
+        sample: Result<Sample, Rejection>,
+    ) -> Result<(), Rejection> {
+        let sample = sample?;
         if self.accepted[order.label].len() >= self.options.per_label {
             return Err(Rejection::Surplus);
-        }
-        if self.options.quality.defect(&sample.text).is_some() {
-            return Err(Rejection::Defective);
         }
         if self.seen.find_or_add(&sample.text).is_some() {
             return Err(Rejection::Duplicate);
@@ -195,6 +229,7 @@ impl<'a> Work<'a> {
 mod tests {
     use super::super::tests::{demonstrations, labels, options};
     use super::*;
+    use crate::generate::Finish;
     use crate::testing;
 
     #[test]
@@ -222,11 +257,16 @@ mod tests {
             shown: vec![],
             request: Request::default(),
         };
-        work.take(
-            &order,
-            0,
-            "bank ||| a new card please\npets ||| a dog\nmoon ||| a moon\nnothing",
-        );
+        let text = "bank ||| a new card please\npets ||| a big dog\nmoon ||| a full moon\nnothing";
+        let answer = Generation {
+            text: text.to_owned(),
+            tokens: 9,
+            finish: Finish::Length,
+        };
+        let orders = [order];
+        for candidate in work.parse(&orders, &[answer]) {
+            work.take(&orders[0], 0, candidate);
+        }
         assert_eq!(work.accepted[0].len(), 1);
         assert_eq!(work.result.rejected[&Rejection::WrongLabel], 2);
         assert_eq!(work.result.rejected[&Rejection::Unparsable], 1);

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Call, DropReason, Judged};
 use crate::error::Result;
+use crate::model::LanguageModel;
 use crate::pretrain::shuffle;
 use crate::progress::Progress;
 use crate::prompts::{FewShot, PromptStyle, few_shot};
@@ -45,45 +46,85 @@ pub(super) fn reject(
     cancel: &AtomicBool,
 ) -> Result<Vec<(usize, DropReason)>> {
     let contexts = contexts(call, options)?;
-    let mut requests = Vec::new();
-    let mut owners = Vec::new();
-    for cluster in call.clusters {
-        let here: BTreeSet<&str> = cluster
-            .iter()
-            .map(|index| call.samples[*index].label.as_str())
-            .collect();
-        for index in cluster {
-            let own = call.samples[*index].label.as_str();
-            let rivals = rivals(call, own, &here, *index, options.rivals_max);
-            for label in std::iter::once(own).chain(rivals) {
-                let [first, second] = &contexts[label];
-                let context = if first.shown.contains(index) {
-                    second
-                } else {
-                    first
-                };
-                requests.push(ScoreRequest {
-                    prompt: context.prompt.clone(),
-                    continuation: format!(" {}", one_line(&call.samples[*index].text)),
-                });
-                owners.push((*index, label == own));
+    let prompt = |label: &str, index: usize| {
+        let [first, second] = &contexts[label];
+        let context = if first.shown.contains(&index) {
+            second
+        } else {
+            first
+        };
+        context.prompt.clone()
+    };
+    let all: BTreeSet<usize> = call.clusters.iter().flatten().copied().collect();
+    let comparison = Comparison {
+        call,
+        model: call.model,
+        members: &all,
+        rivals_max: options.rivals_max,
+        margin: options.margin,
+        prompt: &prompt,
+    };
+    comparison.reject(judged, progress, cancel)
+}
+
+/// A comparison of own labels with rivals.
+pub(super) struct Comparison<'a> {
+    pub(super) call: &'a Call<'a>,
+    /// Judges; not always the model of the call.
+    pub(super) model: &'a LanguageModel,
+    /// Samples to judge.
+    pub(super) members: &'a BTreeSet<usize>,
+    pub(super) rivals_max: usize,
+    pub(super) margin: f64,
+    /// The prompt of a label, for a sample.
+    pub(super) prompt: &'a dyn Fn(&str, usize) -> String,
+}
+
+impl Comparison<'_> {
+    /// The members that are likelier after the prompt of a rival than after their own.
+    pub(super) fn reject(
+        &self,
+        judged: &mut Judged,
+        progress: &mut dyn FnMut(Progress),
+        cancel: &AtomicBool,
+    ) -> Result<Vec<(usize, DropReason)>> {
+        let (requests, owners) = self.requests();
+        judged.calls += requests.len();
+        let scores = score(self.model, &requests, progress, cancel)?;
+        let mut likelihoods: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+        for ((index, own), score) in owners.into_iter().zip(scores) {
+            let unknown = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+            let (mine, best) = likelihoods.entry(index).or_insert(unknown);
+            let side = if own { mine } else { best };
+            *side = side.max(score.mean_log_likelihood);
+        }
+        let off_label = |(index, (mine, best)): (usize, (f64, f64))| {
+            (best - mine > self.margin).then_some((index, DropReason::OffLabel))
+        };
+        Ok(likelihoods.into_iter().filter_map(off_label).collect())
+    }
+
+    /// What to score, and for each request its sample and whether it is under its own label.
+    fn requests(&self) -> (Vec<ScoreRequest>, Vec<(usize, bool)>) {
+        let label_of = |index: &usize| self.call.samples[*index].label.as_str();
+        let mut requests = Vec::new();
+        let mut owners = Vec::new();
+        for cluster in self.call.clusters {
+            let here: BTreeSet<&str> = cluster.iter().map(label_of).collect();
+            for index in cluster.iter().filter(|index| self.members.contains(index)) {
+                let own = label_of(index);
+                let rivals = rivals(self.call, own, &here, *index, self.rivals_max);
+                for label in std::iter::once(own).chain(rivals) {
+                    requests.push(ScoreRequest {
+                        prompt: (self.prompt)(label, *index),
+                        continuation: format!(" {}", one_line(&self.call.samples[*index].text)),
+                    });
+                    owners.push((*index, label == own));
+                }
             }
         }
+        (requests, owners)
     }
-    judged.calls = requests.len();
-    let scores = score(call.model, &requests, progress, cancel)?;
-    let mut margins: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
-    for ((index, own), score) in owners.into_iter().zip(scores) {
-        let (mine, best) = margins
-            .entry(index)
-            .or_insert((f64::NEG_INFINITY, f64::NEG_INFINITY));
-        let side = if own { mine } else { best };
-        *side = side.max(score.mean_log_likelihood);
-    }
-    let off_label = |(index, (mine, best)): (usize, (f64, f64))| {
-        (best - mine > options.margin).then_some((index, DropReason::OffLabel))
-    };
-    Ok(margins.into_iter().filter_map(off_label).collect())
 }
 
 /// Two contexts per label, from disjoint samples.
@@ -129,7 +170,7 @@ fn contexts<'a>(
 
 /// Other labels to compare a sample with: those of its cluster, then by a seeded rotation.
 fn rivals<'a>(
-    call: &Call<'a>,
+    call: &'a Call<'_>,
     own: &str,
     here: &BTreeSet<&'a str>,
     index: usize,

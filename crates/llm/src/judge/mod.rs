@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! samples ─ quality ─ near-duplicates ─┬─ prompt mode: one question per cluster ─────┬─> kept
-//!                                      └─ likelihood mode: own label against rivals ─┘
+//!                                      └─ likelihood and cross-fit: own label against rivals ─┘
 //! ```
 //! Start reading at [`judge`]. Prompt mode is for instructed models; likelihood mode needs no
 //! instruction following and serves small base models.
 
+mod cross_fit;
 mod likelihood;
 mod prompt;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
+pub use cross_fit::CrossFitOptions;
 pub use likelihood::LikelihoodOptions;
 pub use prompt::PromptOptions;
 
@@ -31,6 +33,8 @@ pub enum JudgeMode {
     Prompt(PromptOptions),
     /// Compares how likely each text is under its own label and under others.
     Likelihood(LikelihoodOptions),
+    /// The same, by copies of the model that have each read one half of the samples.
+    CrossFit(CrossFitOptions),
     /// Not at all: quality and near-duplicates only.
     Off,
 }
@@ -182,6 +186,9 @@ pub fn judge(
         }
         JudgeMode::Likelihood(options) => {
             likelihood::reject(&call, options, &mut judged, progress, cancel)?
+        }
+        JudgeMode::CrossFit(options) => {
+            cross_fit::reject(&call, options, &mut judged, progress, cancel)?
         }
         JudgeMode::Off => Vec::new(),
     };

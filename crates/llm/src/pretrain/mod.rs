@@ -176,7 +176,7 @@ fn check(options: &PretrainOptions, tokenizer: &TextTokenizer) -> Result<()> {
 
 /// The fused step on CPU, candle's autograd elsewhere.
 pub(crate) enum Stepper {
-    Fused(FusedStep),
+    Fused(Box<FusedStep>),
     Reference(Box<ReferenceStep>, candle_core::Device),
 }
 
@@ -187,7 +187,7 @@ impl Stepper {
         device: &candle_core::Device,
     ) -> Result<Self> {
         if device.is_cpu() {
-            return Ok(Self::Fused(FusedStep::new(config, window)));
+            return Ok(Self::Fused(Box::new(FusedStep::new(config, window))));
         }
         let reference = ReferenceStep::new(config, window, device)?;
         Ok(Self::Reference(Box::new(reference), device.clone()))

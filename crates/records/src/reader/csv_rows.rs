@@ -43,9 +43,7 @@ impl CsvRows {
             header
                 .iter()
                 .position(|name| name == column)
-                .ok_or_else(|| {
-                    place.missing_column(1, column, role, header.iter().map(str::to_owned))
-                })
+                .ok_or_else(|| place.missing_column(1, column, role))
         };
         Ok(Self {
             text: find(&columns.text, "text")?,

@@ -108,5 +108,5 @@ fn take(
     object
         .get(column)
         .cloned()
-        .ok_or_else(|| place.missing_column(line, column, role, object.keys().cloned()))
+        .ok_or_else(|| place.missing_column(line, column, role))
 }

@@ -55,6 +55,7 @@ impl Step for Augment {
             retries_max: with.count("retries_max")?,
             quality: QualityOptions::default(),
             duplicate_similarity: with.float("duplicate_similarity")?,
+            rivals: with.count("rivals")?,
             seed,
             ..AugmentOptions::default()
         };

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use noisegate_engine::{Made, Step, StepContext, StepFailure};
-use noisegate_llm::judge::{DropReason, LikelihoodOptions, PromptOptions};
-use noisegate_llm::{JudgeMode, JudgeOptions, Judged, QualityOptions, judge};
+use noisegate_llm::judge::{CrossFitOptions, DropReason, LikelihoodOptions, PromptOptions};
+use noisegate_llm::{AdaptOptions, JudgeMode, JudgeOptions, Judged, QualityOptions, judge};
 
 use crate::llm::{failure, input, labels, model, plain, report};
 use crate::samples::{self, Sample};
@@ -49,6 +49,14 @@ fn options(context: &StepContext<'_>) -> Result<JudgeOptions, StepFailure> {
     let mode = match with.text("mode")? {
         "prompt" => JudgeMode::Prompt(PromptOptions::default()),
         "off" => JudgeMode::Off,
+        "cross-fit" => JudgeMode::CrossFit(CrossFitOptions {
+            adapt: AdaptOptions {
+                seed: with.count("seed")? as u64,
+                ..AdaptOptions::default()
+            },
+            rivals_max: with.count("rivals")?,
+            margin: with.float("margin")?,
+        }),
         _ => JudgeMode::Likelihood(LikelihoodOptions {
             shots: with.count("shots")?,
             rivals_max: with.count("rivals")?,

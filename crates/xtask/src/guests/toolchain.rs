@@ -144,7 +144,10 @@ impl Toolchain {
             .current_dir(&self.folder);
         let mut flags = vec!["-Cembed-bitcode=yes".to_owned()];
         flags.extend(registry_remaps()?);
-        flags.push(format!("--remap-path-prefix={}=/toolchain", self.folder.display()));
+        flags.push(format!(
+            "--remap-path-prefix={}=/toolchain",
+            self.folder.display()
+        ));
         self.dress(&mut command, &flags);
         finish(&mut command, "building std for wasm")?;
         let library = self.folder.join("usr/lib/rustlib").join(TARGET).join("lib");

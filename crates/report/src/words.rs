@@ -1,0 +1,30 @@
+//! The sentences of the report that are the same for every run.
+
+/// What adjacency means here.
+pub(crate) const ADJACENCY: &str = "Two data sets are neighbours if one has exactly one unit more than the other (add or remove one). Both directions are covered.";
+/// What is trusted.
+pub(crate) const TRUST: &str = "Central model: each site holds its own private data in the clear and trusts its own operating system, its operators and the native code of noisegate. It trusts neither the guests, nor the workflow's author, nor any other site, nor any model.";
+/// How the mechanism is implemented.
+pub(crate) const MECHANISM: &str = "Each unit's contribution is computed in a fresh sandbox instance, converted to integers, clipped in L2 norm in integers, summed in 64-bit integers, and released with noise floor(N(0, 4^24)) of a ChaCha20 stream keyed by the operating system: a post-processing of the continuous Gaussian mechanism, with no floating point between contribution and noise. Units are included by independent coins (Poisson sampling). The result is divided by a public figure, never by the true number of units. The sampler's own error is part of the charge (`noise`).";
+/// What happens before data are read.
+pub(crate) const CHARGED_FIRST: &str = "A charge is durable in the site's ledger before the first private row is parsed. A run that dies afterwards has spent it; an identical request gets the same bytes again at no charge; anything else is charged anew.";
+/// Security and access control.
+pub(crate) const ACCESS: &str = "Artifacts are labelled public or private to sites; `check` proves before a run that nothing private reaches another site, a host step on another site or an export, and the artifact store asks again whenever an artifact is opened. Ledger entries are chained by hashes and signed with the site's ed25519 key; the ledger was verified for this report.";
+/// Collection.
+pub(crate) const COLLECTION: &str = "Private rows stay in the file that the site named. Before a charge the file is read once as opaque bytes, for its digest in the site's ledger. Rows are read at that site alone: by the gate, after the charge, and by the site's own training and evaluation steps, whose results stay private to it.";
+/// Side channels that are closed.
+pub(crate) const SIDE_CHANNELS: &str = "Guests import pure numeric kernels and nothing else: no clock, randomness, file, network or output. A unit that traps, loops, exhausts its fuel or returns nonsense counts as zero, silently. The number of units, batch sizes, traps, fuel and row-dependent errors are in no output, log or message.";
+/// What is not covered.
+pub(crate) const NOT_COVERED: [&str; 7] = [
+    "A compromised operating system, hypervisor or site operator, or physical access to the site.",
+    "Hardware side channels, and how long a query takes.",
+    "Models trained on private data, their scores and predictions: they are not differentially private and stay private to their site.",
+    "Several records of one person, where the unit is a record.",
+    "Copies of one data set under different file names: each has a budget of its own.",
+    "Whether two runs were served the same stored output, which tells that nothing changed in between.",
+    "Anything that left the site by other means than this program.",
+];
+/// What an audit is worth.
+pub(crate) const AUDIT_CAVEAT: &str = "An audit gives lower bounds on epsilon. It can refute a claim, never certify it: the claim rests on the proofs beside the code.";
+/// Where no audit was made.
+pub(crate) const NO_AUDIT: &str = "No audit was made of this run; `noisegate audit` makes one.";
