@@ -188,6 +188,9 @@ pub struct LedgerVerify {
     /// The site's public key in hexadecimal, or a file that holds it; by default the one beside the ledger.
     #[arg(long, value_name = "KEY")]
     pub public_key: Option<String>,
+    /// A head noted earlier, as `verify` printed it; the ledger must contain it.
+    #[arg(long, value_name = "COUNT:HASH")]
+    pub head: Option<String>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -211,6 +214,9 @@ pub struct LedgerCap {
     /// Why; kept in the ledger.
     #[arg(long)]
     pub reason: String,
+    /// The data set has not been charged yet; without this, an unknown name is a mistake.
+    #[arg(long)]
+    pub new: bool,
 }
 
 /// What to do with a guest.

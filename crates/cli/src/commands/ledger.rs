@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use noisegate_ledger::{Cap, Error, Ledger, OpenOptions, PublicKey, State, Verified, verify};
+use noisegate_ledger::{Cap, Error, Head, Ledger, OpenOptions, PublicKey, State, Verified, verify};
 use noisegate_privacy::{Delta, Epsilon};
 use noisegate_steps::ledger::{KEY_FILE, LEDGER_FILE, PUBLIC_KEY_FILE};
 use serde_json::json;
@@ -76,7 +76,8 @@ fn verify_file(place: &Place, which: &LedgerVerify) -> Result<(), Exit> {
         Some(given) => parse_key(given)?,
         None => read_key(&file.with_file_name(PUBLIC_KEY_FILE))?,
     };
-    let verified = verify(&file, &key, None).map_err(refused)?;
+    let anchor = which.head.as_deref().map(parse_head).transpose()?;
+    let verified = verify(&file, &key, anchor.as_ref()).map_err(refused)?;
     let (head, count) = (verified.head.hash, verified.head.count);
     if which.json {
         return show::json_line(
@@ -85,7 +86,7 @@ fn verify_file(place: &Place, which: &LedgerVerify) -> Result<(), Exit> {
     }
     println!("whole: {count} entries, every hash and signature is right");
     println!(
-        "head {head}\nnote the head elsewhere to notice if an older copy is ever put in this file's place"
+        "head {count}:{head}\nnote the head elsewhere and give it to `--head` later, to notice if an older copy was put in this file's place"
     );
     Ok(())
 }
@@ -102,6 +103,14 @@ fn set_cap(place: &Place, cap: &LedgerCap) -> Result<(), Exit> {
     };
     let options = OpenOptions::new(folder.join(LEDGER_FILE), folder.join(KEY_FILE));
     let mut ledger = Ledger::open(&options).map_err(refused)?;
+    let known = ledger.spent(&cap.data_set).map_err(refused)?.is_some();
+    if !known && !cap.new {
+        return Err(Exit::Wrong(format!(
+            "there is no data set `{}` in this ledger; `noisegate ledger show` lists them, \
+             `--new` registers one before its first use",
+            cap.data_set
+        )));
+    }
     ledger
         .set_cap(&cap.data_set, new, &cap.reason)
         .map_err(refused)?;
@@ -162,6 +171,22 @@ fn read_key(path: &Path) -> Result<PublicKey, Exit> {
     })?;
     text.parse()
         .map_err(|problem| Exit::Wrong(format!("`{}`: {problem}", path.display())))
+}
+
+/// `COUNT:HASH`, as `verify` prints it.
+fn parse_head(text: &str) -> Result<Head, Exit> {
+    let parse = || {
+        let (count, hash) = text.split_once(':')?;
+        Some(Head {
+            count: count.parse().ok()?,
+            hash: hash.parse().ok()?,
+        })
+    };
+    parse().ok_or_else(|| {
+        Exit::Wrong(format!(
+            "`--head {text}` is not of the form COUNT:HASH that `ledger verify` prints"
+        ))
+    })
 }
 
 fn parse_key(given: &str) -> Result<PublicKey, Exit> {

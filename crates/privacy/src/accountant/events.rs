@@ -106,12 +106,14 @@ impl Event {
     pub(crate) fn check(&self, index: usize) -> Result<(), AccountantError> {
         type Rule = (&'static str, fn(f64) -> bool);
         const POSITIVE: Rule = ("positive and finite", |v| v > 0.0 && v.is_finite());
+        // Less noise than this hides nothing, and the subsampling bounds would never converge.
+        const SIGMA: Rule = ("at least 1e-3 and finite", |v| v >= 1e-3 && v.is_finite());
         const RATE: Rule = ("above 0 and at most 1", |v| v > 0.0 && v <= 1.0);
         const COUNT: Rule = ("at most 2^53", |v| v <= 9_007_199_254_740_992.0);
         const NOT_NEGATIVE: Rule = ("finite and not negative", |v| v >= 0.0 && v.is_finite());
         const CHANCE: Rule = ("at least 0 and below 1", |v| (0.0..1.0).contains(&v));
         let rules: &[(&'static str, Rule)] = match self {
-            SampledGaussian { .. } => &[("q", RATE), ("sigma", POSITIVE), ("steps", COUNT)],
+            SampledGaussian { .. } => &[("q", RATE), ("sigma", SIGMA), ("steps", COUNT)],
             Gaussian { .. } => &[("sigma", POSITIVE), ("count", COUNT)],
             Laplace { .. } => &[("scale", POSITIVE), ("count", COUNT)],
             DiscreteLaplace { .. } => &[

@@ -1,0 +1,190 @@
+//! Ways round the gate that a workflow author might try, each shut.
+
+use noisegate_tests::{Story, Told};
+
+const ROWS: &str = "{\"text\":\"ZQMARK the bill is wrong\",\"label\":\"billing\"}\n{\"text\":\"ZQMARK still waiting\",\"label\":\"delay\"}\n";
+
+const SYNTHESISE: &str = r#"
+[workflow]
+name = "synthesise"
+
+[sites.clinic]
+
+[data.notes]
+site = "clinic"
+path = "notes.jsonl"
+private = true
+unit = "record"
+units_public = 100
+labels = ["billing", "delay"]
+budget = { epsilon = 10.0, delta = 1e-5 }
+
+[steps.synthesise]
+uses = "guest:dp-generator"
+site = "clinic"
+reads = { records = "data.notes", base = "plugin:tiny-lm" }
+privacy = { epsilon = 2.0, delta = 1e-5 }
+with = { steps = 1, samples_per_label = 1 }
+"#;
+
+fn story() -> Story {
+    let story = Story::new();
+    story.write("notes.jsonl", ROWS.repeat(20));
+    story.write("workflow.toml", SYNTHESISE);
+    story
+}
+
+#[track_caller]
+fn refused(told: &Told, code: i32, parts: &[&str]) {
+    assert_eq!(told.code, Some(code), "{}{}", told.out, told.err);
+    for part in parts {
+        assert!(told.err.contains(part), "`{part}` is not in: {}", told.err);
+    }
+    assert!(!told.err.contains("ZQMARK") && !told.out.contains("ZQMARK"));
+}
+
+/// A plugin that points at a private folder and pins nothing would hand all of it
+/// to the public side.
+#[test]
+fn a_plugin_that_pins_nothing_or_climbs_is_refused() {
+    let story = story();
+    let manifest = |pins: &str| {
+        format!(
+            "[plugin]\nname = \"evil\"\nkind = \"language-model\"\nversion = \"1\"\nlicence = \"MIT\"\nhelp = \"x\"\n\
+             [model]\nfolder = \"../..\"\n[model.sha256]\n{pins}"
+        )
+    };
+    for pins in [
+        "",
+        "\"../notes.jsonl\" = \"00\"\n",
+        "\"/etc/passwd\" = \"00\"\n",
+    ] {
+        story.write("plugins/evil/plugin.toml", manifest(pins));
+        let told = story.tell(&["--plugins", "plugins", "check", "workflow.toml"]);
+        refused(&told, 2, &["plugin.toml", "pinned by its bare name"]);
+    }
+}
+
+#[test]
+fn an_export_overwrites_nothing_and_stays_out_of_the_home_folder() {
+    let story = story();
+    let with_export = |path: &str| {
+        format!(
+            "{SYNTHESISE}\n[exports.samples]\nfrom = \"synthesise.samples\"\npath = \"{path}\"\n"
+        )
+    };
+    story.write("victim.jsonl", "precious");
+    std::fs::create_dir_all(story.path().join("home/sites/clinic")).unwrap();
+    for (path, why) in [
+        ("victim.jsonl", "there already"),
+        ("home/sites/clinic/ledger.db", "below the home folder"),
+        ("home/new/ledger.db", "below the home folder"),
+        ("gone/../home/x", "climbs"),
+    ] {
+        story.write("export.toml", with_export(path));
+        refused(
+            &story.tell(&["run", "export.toml"]),
+            2,
+            &["export `samples`", why],
+        );
+    }
+    assert_eq!(
+        std::fs::read_to_string(story.path().join("victim.jsonl")).unwrap(),
+        "precious"
+    );
+    assert!(!story.path().join("home/runs").exists(), "nothing ran");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_private_file_is_private_through_a_link_too() {
+    let story = story();
+    std::os::unix::fs::symlink(
+        story.path().join("notes.jsonl"),
+        story.path().join("link.jsonl"),
+    )
+    .unwrap();
+    story.write(
+        "link.toml",
+        SYNTHESISE.replace(
+            "[steps.synthesise]",
+            "[data.open]\nsite = \"clinic\"\npath = \"link.jsonl\"\nprivate = false\n\n[steps.synthesise]",
+        ),
+    );
+    refused(
+        &story.tell(&["run", "link.toml"]),
+        2,
+        &["`notes` and `open` are the same file"],
+    );
+}
+
+#[test]
+fn a_file_without_a_header_line_is_not_quoted() {
+    let story = story();
+    story.write(
+        "notes.csv",
+        "ZQMARK the bill is wrong,billing\nZQMARK still waiting,delay\n",
+    );
+    let told = story.tell(&["run", "workflow.toml", "--set", "data.notes=notes.csv"]);
+    refused(&told, 2, &["notes.csv", "header line"]);
+    let home = story.path().join("home/runs");
+    for run in std::fs::read_dir(home).unwrap() {
+        let log = std::fs::read_to_string(run.unwrap().path().join("events.jsonl")).unwrap();
+        assert!(!log.contains("ZQMARK"), "{log}");
+    }
+}
+
+#[test]
+fn neither_another_site_nor_an_emptied_ledger_is_a_new_budget() {
+    let story = story();
+    let first = story.tell(&["run", "workflow.toml"]);
+    assert_eq!(first.code, Some(0), "{}", first.err);
+
+    story.write("other-site.toml", SYNTHESISE.replace("clinic", "clinic2"));
+    refused(
+        &story.tell(&["run", "other-site.toml"]),
+        3,
+        &["charged by site `clinic` already"],
+    );
+
+    let ledger = story.path().join("home/sites/clinic/ledger.db");
+    for file in ["ledger.db-wal", "ledger.db-shm"] {
+        let _ = std::fs::remove_file(ledger.with_file_name(file));
+    }
+    std::fs::write(&ledger, "").unwrap();
+    refused(
+        &story.tell(&["run", "workflow.toml"]),
+        3,
+        &["was begun before and is gone or empty"],
+    );
+}
+
+#[test]
+fn training_on_private_records_tells_neither_labels_nor_counts() {
+    let story = story();
+    story.write(
+        "train.toml",
+        "[workflow]\nname = \"oracle\"\n[sites.clinic]\n[data.notes]\nsite = \"clinic\"\npath = \"notes.jsonl\"\nprivate = true\n\
+         labels = [\"billing\", \"nobody\"]\n[steps.train]\nuses = \"slm:train\"\nsite = \"clinic\"\nreads = { records = \"data.notes\" }\n",
+    );
+    let told = story.tell(&["run", "train.toml"]);
+    refused(&told, 2, &["empty or all of one class"]);
+    assert!(
+        !told.err.contains("20") || !told.err.contains("examples"),
+        "{}",
+        told.err
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn the_home_folder_is_closed_to_other_users() {
+    use std::os::unix::fs::PermissionsExt;
+    let story = story();
+    story.tell(&["run", "workflow.toml"]);
+    let mode = std::fs::metadata(story.path().join("home"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
