@@ -142,8 +142,15 @@ impl<'a> Driver<'a> {
                         }
                         Err(problem) => {
                             self.log.record(&Event::StepFailed { step: name.clone(), problem: problem.to_string() });
-                            if failure.is_none() && !matches!(problem, StepFailure::Cancelled) {
+                            let cancelled = matches!(problem, StepFailure::Cancelled);
+                            if failure.is_none() && !cancelled {
                                 failure = Some((name, problem));
+                            }
+                            // A step may see the flag before this loop does: the run was
+                            // interrupted, it did not fail.
+                            if cancelled && failure.is_none() && !interrupted {
+                                interrupted = true;
+                                state.take(Message::Interrupt);
                             }
                             Message::Failed(ended.step)
                         }

@@ -120,7 +120,7 @@ fn a_truncated_or_overwritten_database_is_refused() {
 }
 
 #[test]
-fn an_emptied_ledger_file_is_refused_when_an_anchor_is_given() {
+fn an_emptied_ledger_file_is_refused_with_and_without_an_anchor() {
     let site = Site::new();
     let mut ledger = site.open_with_cap(9.0);
     let head = ledger.head().unwrap();
@@ -128,10 +128,9 @@ fn an_emptied_ledger_file_is_refused_when_an_anchor_is_given() {
     std::fs::write(site.path(), b"").unwrap();
     let mut anchored = site.options.clone();
     anchored.anchor = Some(head);
-    assert!(matches!(
-        Ledger::open(&anchored),
-        Err(Error::RolledBack { .. })
-    ));
+    for options in [&anchored, &site.options] {
+        assert!(matches!(Ledger::open(options), Err(Error::Gone { .. })));
+    }
 }
 
 #[test]

@@ -273,7 +273,10 @@ fn units_are_read_and_an_empty_one_is_refused() {
     }
     let (_folder, path) = file("r.csv", b"text,label\na,b\n");
     let error = read_all(&path, &options).unwrap_err().to_string();
-    assert!(error.contains("no column `patient_id`") && error.contains("as the unit column"));
+    assert!(
+        error.contains("no column `patient_id`")
+            && error.contains("the column that holds the unit")
+    );
 }
 
 #[test]

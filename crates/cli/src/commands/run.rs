@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use noisegate_engine::driver::Environment;
 use noisegate_engine::state::Ending;
+use noisegate_engine::store::digest_of;
 use noisegate_engine::{Artifact, Limits, Outcome, RunFolder, StepFailure, Store, drive};
 use noisegate_steps::{Tools, registry, resolve};
 use noisegate_workflow::Plan;
@@ -54,7 +55,13 @@ pub fn run(place: &Place, run: &RunWhich) -> Result<(), Exit> {
     )
     .map_err(Exit::failed)?;
     end(&folder, &outcome)?;
-    export(plan, &outcome.artifacts, &store, &project.folder)?;
+    export(
+        plan,
+        &outcome.artifacts,
+        &store,
+        &project.folder,
+        &place.home,
+    )?;
     if run.which.json {
         return show::json_line(&runs::summary(&folder.path)?);
     }
@@ -96,7 +103,8 @@ fn check_exports(plan: &Plan, workflow_folder: &Path, home: &Path) -> Result<(),
                 to.display()
             )))
         };
-        if to.symlink_metadata().is_ok() || half_of(&to).symlink_metadata().is_ok() {
+        let taken = to.symlink_metadata().is_ok() && !is_former_export(&home, &to);
+        if taken || half_of(&to).symlink_metadata().is_ok() {
             return refuse("something is there already; move it away or choose another path");
         }
         let above = to
@@ -127,6 +135,7 @@ fn export(
     artifacts: &BTreeMap<String, Artifact>,
     store: &Store,
     workflow_folder: &Path,
+    home: &Path,
 ) -> Result<(), Exit> {
     for export in &plan.exports {
         let Some(artifact) = artifacts.get(&export.from.to_string()) else {
@@ -137,7 +146,7 @@ fn export(
             .open(artifact, "an export")
             .map_err(|error| Exit::Refused(error.to_string()))?;
         let to = export.path.resolve(workflow_folder);
-        copy(&from, &to).map_err(|error| {
+        copy(&from, &to, home).map_err(|error| {
             Exit::Failed(format!(
                 "could not export `{}` to `{}`: {error}",
                 export.name,
@@ -148,6 +157,20 @@ fn export(
     Ok(())
 }
 
+/// Where the home folder notes that `to` was written by an export.
+fn export_note(home: &Path, to: &Path) -> PathBuf {
+    let real = to.canonicalize().unwrap_or_else(|_| to.to_owned());
+    let name = noisegate_ledger::Digest::of(real.as_os_str().as_encoded_bytes());
+    home.join("exports").join(name.to_string())
+}
+
+/// Whether `to` is, unchanged, what an earlier run of this home exported there.
+fn is_former_export(home: &Path, to: &Path) -> bool {
+    let noted = std::fs::read_to_string(export_note(home, to));
+    let link = to.symlink_metadata().is_ok_and(|file| file.is_symlink());
+    !link && noted.is_ok_and(|noted| digest_of(to).is_ok_and(|found| found == noted))
+}
+
 /// Where an export is gathered before it is moved into place.
 fn half_of(to: &Path) -> PathBuf {
     let mut half = to.as_os_str().to_owned();
@@ -156,7 +179,7 @@ fn half_of(to: &Path) -> PathBuf {
 }
 
 /// Copies a file or a folder to `to`, by a rename at the end.
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+fn copy(from: &Path, to: &Path, home: &Path) -> std::io::Result<()> {
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent)?;
     }
@@ -173,9 +196,20 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
         std::fs::copy(from, half).map(drop)
     };
     copied
-        .and_then(|()| match to.symlink_metadata() {
-            Ok(_) => Err(std::io::ErrorKind::AlreadyExists.into()),
-            Err(_) => std::fs::rename(half, to),
+        .and_then(|()| {
+            if is_former_export(home, to) {
+                let _ = std::fs::remove_dir_all(to);
+            }
+            match to.symlink_metadata() {
+                Ok(file) if !(file.is_file() && is_former_export(home, to)) => {
+                    Err(std::io::ErrorKind::AlreadyExists.into())
+                }
+                _ => std::fs::rename(half, to),
+            }
+        })
+        .and_then(|()| {
+            std::fs::create_dir_all(home.join("exports"))?;
+            std::fs::write(export_note(home, to), digest_of(to)?)
         })
         .inspect_err(|_| {
             let _ = std::fs::remove_dir_all(half);
