@@ -24,6 +24,8 @@ use noisegate_sandbox::{
 use noisegate_tests::gated;
 use serde_json::Value;
 
+noisegate_sandbox::serve_workers_in_tests!();
+
 fn unit(text: &str) -> Unit {
     Unit {
         records: vec![TextRecord {

@@ -25,6 +25,8 @@ use args::{Arguments, Command};
 use exit::Exit;
 
 fn main() -> ExitCode {
+    // Guests run in this program, started again; that is decided before all else.
+    noisegate_sandbox::serve_workers();
     std::panic::set_hook(Box::new(say_defect));
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,

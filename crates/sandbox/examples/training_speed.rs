@@ -21,6 +21,7 @@ const UNITS: usize = 64;
 const QUERIES: u32 = 3;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    noisegate_sandbox::serve_workers();
     let plugins = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins"));
     let manifest: toml::Table =
         std::fs::read_to_string(plugins.join("dp-generator/plugin.toml"))?.parse()?;

@@ -1,15 +1,17 @@
 //! Loading a guest: from untrusted bytes to something that may be instantiated.
 //!
 //! ```text
-//! bytes ──size──digest──parse, validate, compile──imports──exports──> Guest
+//! bytes ──size──digest──> compiler worker: parse, validate, imports, exports, compile ──> Guest
 //! ```
 //! After [`Guest::load`] the component is known to import nothing but the
 //! kernels, to export the world's two interfaces with the right types, and to
 //! fit the allocator. It has run no instruction yet. Compiling is bounded by the
 //! size of the bytes and by a clock; no private byte has been read by then.
+//!
+//! The parent holds the guest as machine code that it never runs. [`audit`] is
+//! what the worker asks of the component.
 
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::Engine;
@@ -18,11 +20,13 @@ use wasmtime::component::{Component, ComponentNamedList, Lift, Linker, Lower, Re
 
 use crate::bindings::ClientStepPre;
 use crate::bindings::exports::noisegate::client::public_side::{Setup, Turn};
-use crate::engine::{THREAD_STACK_BYTES, engine};
 use crate::error::{SandboxError, chain};
 use crate::host::Host;
 use crate::kernels::{self, Accum, INTERFACE, ITEMS, TYPES_INTERFACE, Tensor};
 use crate::limits::Limits;
+use crate::messages::{self, Kind, Role};
+use crate::process::{Failure, Worker};
+use crate::watch::Watch;
 use crate::{Digest, File, Unit};
 
 const PUBLIC: &str = "noisegate:client/public-side@0.1.0";
@@ -37,8 +41,7 @@ pub struct Guest {
 struct Inner {
     digest: Digest,
     limits: Limits,
-    component: Component,
-    pre: ClientStepPre<Host>,
+    machine_code: Vec<u8>,
 }
 
 impl Guest {
@@ -50,21 +53,18 @@ impl Guest {
     /// In this order: [`SandboxError::TooLarge`], [`SandboxError::DigestMismatch`],
     /// [`SandboxError::NotAComponent`] or [`SandboxError::CompileTime`],
     /// [`SandboxError::ForbiddenImport`], [`SandboxError::ImportType`], [`SandboxError::WrongExports`];
-    /// [`SandboxError::Engine`] if this machine cannot hold the sandbox.
+    /// [`SandboxError::Engine`] or [`SandboxError::Jail`] if this machine cannot hold the sandbox.
     pub fn load(
         bytes: &[u8],
         expected: Option<&Digest>,
         limits: &Limits,
     ) -> Result<Guest, SandboxError> {
         let digest = identify(bytes, expected, limits)?;
-        let engine = engine(limits)?;
-        let component = compile(&engine, bytes, limits)?;
-        let pre = audit(&engine, &component)?;
+        let machine_code = ask_compiler(Kind::Compile, Kind::Compiled, bytes, limits)?;
         let inner = Inner {
             digest,
             limits: limits.clone(),
-            component,
-            pre,
+            machine_code,
         };
         Ok(Guest {
             inner: Arc::new(inner),
@@ -81,16 +81,53 @@ impl Guest {
         &self.inner.limits
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
-        self.inner.component.engine()
-    }
-
-    pub(crate) fn pre(&self) -> &ClientStepPre<Host> {
-        &self.inner.pre
+    /// A fresh worker that has loaded this guest and seen that it can make an instance.
+    ///
+    /// # Errors
+    /// [`SandboxError::Instantiate`] if the guest does not fit; those of the machine.
+    pub(crate) fn worker(&self, role: Role) -> Result<Worker, SandboxError> {
+        let mut worker = Worker::start(role, self.limits())?;
+        let watch = Watch::for_at_most(LOAD_MAX);
+        let (kind, payload) = worker
+            .ask(Kind::Load, &[&self.inner.machine_code], &watch)
+            .map_err(|failure| failure.at_work("loading the guest"))?;
+        match kind {
+            Kind::Done => Ok(worker),
+            Kind::Refused => {
+                Err(messages::read_refused(&payload, "").map_err(SandboxError::engine)?)
+            }
+            _ => Err(SandboxError::engine("a worker answered what was not asked")),
+        }
     }
 }
 
-fn identify(
+/// Loading takes milliseconds; a start function has its fuel.
+const LOAD_MAX: Duration = Duration::from_secs(600);
+
+/// Has a compiler worker look at untrusted bytes; its answer's payload.
+pub(crate) fn ask_compiler(
+    question: Kind,
+    answer: Kind,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Vec<u8>, SandboxError> {
+    let mut worker = Worker::start(Role::Compiler, limits)?;
+    let limit_ms = limits.compile_ms_max;
+    let watch = Watch::for_at_most(Duration::from_millis(limit_ms));
+    match worker.ask(question, &[bytes], &watch) {
+        Ok((kind, payload)) if kind == answer => Ok(payload),
+        Ok((Kind::Refused, payload)) => {
+            Err(messages::read_refused(&payload, "").map_err(SandboxError::engine)?)
+        }
+        Ok(_) => Err(SandboxError::engine("a worker answered what was not asked")),
+        Err(Failure::Ended(_)) => Err(SandboxError::CompileTime { limit_ms }),
+        Err(Failure::Died(death)) => Err(SandboxError::NotAComponent {
+            problem: format!("the compiler's worker {death}"),
+        }),
+    }
+}
+
+pub(crate) fn identify(
     bytes: &[u8],
     expected: Option<&Digest>,
     limits: &Limits,
@@ -112,38 +149,7 @@ fn identify(
     }
 }
 
-/// Validates and compiles; only binary components, never their text format.
-///
-/// Compiling runs on a thread of its own, so that this can stop waiting for it;
-/// the compiler itself cannot be stopped, and then goes on until it is done or
-/// the process ends.
-pub(crate) fn compile(
-    engine: &Engine,
-    bytes: &[u8],
-    limits: &Limits,
-) -> Result<Component, SandboxError> {
-    let (sender, receiver) = mpsc::channel();
-    let (engine, bytes) = (engine.clone(), bytes.to_vec());
-    thread::Builder::new()
-        .stack_size(THREAD_STACK_BYTES)
-        .spawn(move || sender.send(Component::from_binary(&engine, &bytes)))
-        .map_err(|error| SandboxError::Engine {
-            problem: error.to_string(),
-        })?;
-    let limit_ms = limits.compile_ms_max;
-    match receiver.recv_timeout(Duration::from_millis(limit_ms)) {
-        Ok(compiled) => compiled.map_err(|error| SandboxError::NotAComponent {
-            problem: chain(&error),
-        }),
-        Err(mpsc::RecvTimeoutError::Timeout) => Err(SandboxError::CompileTime { limit_ms }),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            let problem = "the compiler panicked".to_owned();
-            Err(SandboxError::NotAComponent { problem })
-        }
-    }
-}
-
-/// Everything that is asked of a component before it may run.
+/// Everything that is asked of a component before it may run; in the worker.
 pub(crate) fn audit(
     engine: &Engine,
     component: &Component,

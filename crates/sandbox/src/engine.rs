@@ -6,7 +6,8 @@
 //! NaN payloads are not canonicalised: a contribution with a NaN becomes zero,
 //! and a NaN inside a guest reaches nobody but that guest.
 //!
-//! Epochs only ever end a whole step ([`crate::watch`]); fuel decides about units.
+//! Fuel decides about units; a clock can only end a whole worker ([`crate::watch`]),
+//! from outside, so that compiled code needs no checks for it.
 //!
 //! Not here: fuel and per-instance limits, which belong to a store
 //! ([`crate::host`]).
@@ -17,13 +18,13 @@ use wasmtime::{
 };
 
 use crate::error::{SandboxError, chain};
-use crate::limits::Limits;
+use crate::limits::{IMAGE_BYTES_MAX, Limits};
 
 /// Bytes of WebAssembly stack; deeper recursion traps.
 const STACK_BYTES_MAX: usize = 1 << 20;
 
-/// Stack of a thread that runs guests: their stack plus the host's own frames.
-pub(crate) const THREAD_STACK_BYTES: usize = STACK_BYTES_MAX + (4 << 20);
+/// Instances alive at once in a worker: one, and one about to be dropped.
+const INSTANCES: u32 = 2;
 
 /// A component of this world is three core instances (the guest and two shims
 /// made by the component encoder); some room for those composed of more.
@@ -35,10 +36,6 @@ const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 /// Address space kept for one linear memory: with 4 GiB and guard pages, no
 /// bounds check is needed in compiled code.
 const RESERVATION_BYTES: u64 = 4 << 30;
-
-/// Largest memory image that is made copy-on-write even if it is mostly zeros;
-/// bounds what a sparse one can make the host hold.
-const IMAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Kept mapped where every kept byte must be written between units.
 const KEEP_RESIDENT_WITHOUT_SCAN: usize = 128 << 10;
@@ -57,7 +54,6 @@ fn config(limits: &Limits) -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)
-        .epoch_interruption(true)
         .operator_cost(operator_cost())
         .max_wasm_stack(STACK_BYTES_MAX)
         .cranelift_opt_level(OptLevel::Speed)
@@ -95,23 +91,22 @@ fn pool(limits: &Limits) -> PoolingAllocationConfig {
     } else {
         KEEP_RESIDENT_WITHOUT_SCAN
     };
-    let instances = limits.instances();
     let table_elements = limits
         .public
         .table_elements_max
         .max(limits.private.table_elements_max);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(instances)
-        .total_core_instances(instances * CORE_INSTANCES)
-        .total_memories(instances * MEMORIES)
-        .total_tables(instances * TABLES)
+    pool.total_component_instances(INSTANCES)
+        .total_core_instances(INSTANCES * CORE_INSTANCES)
+        .total_memories(INSTANCES * MEMORIES)
+        .total_tables(INSTANCES * TABLES)
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
         .max_memories_per_module(1)
         .table_elements(table_elements)
         .max_memory_size(limits.memory_bytes_max())
-        .max_unused_warm_slots(instances * MEMORIES)
+        .max_unused_warm_slots(INSTANCES * MEMORIES)
         .linear_memory_keep_resident(limits.keep_resident_bytes.min(keep_resident_max))
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .pagemap_scan(if scan { Enabled::Yes } else { Enabled::No });

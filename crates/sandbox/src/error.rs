@@ -2,10 +2,9 @@
 //!
 //! Every variant depends on public facts alone: the component's bytes, the
 //! configuration, the public side's behaviour, the machine. Nothing a unit's
-//! private side does ever becomes an error (see [`crate::private_side`]).
+//! private side does ever becomes an error (see [`crate::lanes`]).
 
 use crate::Digest;
-use crate::watch::interrupted;
 
 /// An error of the sandbox; no variant depends on private values.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +92,29 @@ pub enum SandboxError {
         /// What wasmtime says.
         problem: String,
     },
+    /// The jail around workers lacks a layer that the site requires.
+    #[error(
+        "this machine does not put up these layers around the sandbox's workers: {missing}; `noisegate doctor` shows what it has: use a kernel (and a container) that allows them, or drop them from `[sandbox] require` in the site's `policy.toml`"
+    )]
+    Jail {
+        /// The missing layers.
+        missing: String,
+    },
+    /// A worker failed where no unit was concerned.
+    #[error(
+        "a sandbox worker {how} while {work}; if it was killed, give the machine more memory, else the guest attacks the sandbox or this is a defect"
+    )]
+    Worker {
+        /// What it was doing.
+        work: &'static str,
+        /// How it ended.
+        how: String,
+    },
+    /// Workers were killed from outside again and again; whatever was charged stays charged.
+    #[error(
+        "the sandbox's workers are killed from outside, most likely for want of memory; the charge stays: free memory, or use fewer `--cores`"
+    )]
+    Killed,
     /// The guest refused its configuration, or could not make its outputs.
     #[error("the guest's `{call}` says: {message}")]
     Guest {
@@ -148,11 +170,15 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
+    /// This machine, or a defect.
+    pub(crate) fn engine(problem: impl std::fmt::Display) -> Self {
+        SandboxError::Engine {
+            problem: problem.to_string(),
+        }
+    }
+
     /// Why no instance could be made.
     pub(crate) fn instantiate(error: wasmtime::Error) -> Self {
-        if interrupted(&error) {
-            return SandboxError::Cancelled;
-        }
         SandboxError::Instantiate {
             problem: chain(&error),
         }
@@ -160,9 +186,6 @@ impl SandboxError {
 
     /// The public side's trap as an error, outermost message first.
     pub(crate) fn trap(call: &'static str, error: &wasmtime::Error) -> Self {
-        if interrupted(error) {
-            return SandboxError::Cancelled;
-        }
         SandboxError::PublicTrap {
             call,
             problem: chain(error),

@@ -1,14 +1,18 @@
 //! Drives a step: the only way from a private unit to a released value.
 //!
 //! ```text
-//! public side ──ask──> sample units ──> private sides (threads) ──> clip + sum ──> noise
-//!      ▲                                                                            │
-//!      └───────────────────────────── absorb <──────────────────────────────────────┘
+//! public side ──ask──> sample units ──> private sides (lanes) ──> clip + sum ──> noise
+//!  (a worker)                            (worker processes)                        │
+//!      ▲                                                                           │
+//!      └───────────────────────────── absorb <─────────────────────────────────────┘
 //! ```
+//! Guests run in worker processes alone; sampling, clipping, sums and noise
+//! happen here, in a process that no guest has ever run in.
+//!
 //! [`Session::start`] runs the public side alone, so that a wrong configuration
 //! costs nothing. [`Session::run`] is the part that reads units: by then the
 //! ledger must hold the charge. Integer sums commute, so the released values
-//! depend on the units and on the gate's randomness, not on threads.
+//! depend on the units and on the gate's randomness, not on workers.
 //!
 //! Nothing said while a step runs depends on the units: [`Progress`] counts
 //! queries and public work. What remains visible is how long a query takes.
@@ -16,7 +20,7 @@
 //! Not here: the ledger (the caller's), the mathematics (`noisegate-privacy`).
 
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::Instant;
 
 use noisegate_privacy::{
     ClipBound, GaussianSum, GaussianSumSpec, NoiseMultiplier, NoiseSource, PoissonSampler,
@@ -25,9 +29,8 @@ use noisegate_privacy::{
 
 use crate::component::Guest;
 use crate::error::SandboxError;
-use crate::lanes::Work;
-use crate::private_side::{PrivateSide, QueryContext, Rehearsal};
-use crate::public_side::{Next, PublicSide};
+use crate::lanes::{Lane, Work};
+use crate::public_side::{Next, PublicSide, QueryContext};
 use crate::watch::Watch;
 use crate::{File, Unit};
 
@@ -86,13 +89,24 @@ pub enum Progress {
     },
 }
 
+/// What a made-up unit did; never made from a private one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rehearsal {
+    /// Why the contribution is zero, if the guest failed.
+    pub problem: Option<String>,
+    /// Fuel it used, of [`crate::InstanceLimits::fuel_per_call`].
+    pub fuel_used: u64,
+    /// L2 norm of the contribution before clipping.
+    pub norm: f64,
+}
+
 /// A step whose public side has started; no unit has been read.
 pub struct Session {
     guest: Guest,
     public: PublicSide,
     declaration: Declaration,
     pending: Option<QueryContext>,
-    buffers: Vec<Vec<f32>>,
+    lanes: Vec<Lane>,
 }
 
 impl Session {
@@ -109,18 +123,19 @@ impl Session {
         inputs: &[File],
         declaration: Declaration,
     ) -> Result<Session, SandboxError> {
-        let public = PublicSide::start(guest, config_json, inputs, declaration.steps)?;
-        let session = Session {
+        let watch = Watch::step(None, guest.limits().step_seconds_max);
+        let public = PublicSide::start(guest, config_json, inputs, declaration.steps, &watch)?;
+        let mut session = Session {
             guest: guest.clone(),
             public,
             declaration,
             pending: None,
-            buffers: Vec::new(),
+            lanes: Vec::new(),
         };
         // Two refusals while nothing has been charged: a specification the gate
         // cannot run, and a guest that does not fit a private instance.
         GaussianSum::new(&session.spec()).map_err(mechanism)?;
-        PrivateSide::try_instance(&session.guest)?;
+        session.lanes.push(Lane::start(&session.guest)?);
         Ok(session)
     }
 
@@ -154,28 +169,14 @@ impl Session {
         made_up: &Unit,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Rehearsal, SandboxError> {
-        let never = AtomicBool::new(false);
-        let (guest, limit) = (self.guest.clone(), self.time_limit());
-        Watch::run(guest.engine(), &never, limit, |watch| {
-            self.rehearse_watched(made_up, progress, watch)
-        })
-    }
-
-    fn rehearse_watched(
-        &mut self,
-        made_up: &Unit,
-        progress: &mut dyn FnMut(Progress),
-        watch: &Watch<'_>,
-    ) -> Result<Rehearsal, SandboxError> {
+        let watch = self.watch(None);
         let query = self
-            .next_query(progress, watch)?
+            .next_query(progress, &watch)?
             .ok_or(SandboxError::NoQuery)?;
-        let buffer = self.buffers.pop().unwrap_or_default();
-        let mut side = PrivateSide::new(&self.guest, &query, buffer);
-        let rehearsal = side.rehearse(made_up)?;
-        self.buffers.push(side.into_buffer());
+        let lane = self.lanes.first_mut().expect("one lane was started");
+        let rehearsal = lane.rehearse(&self.guest, &query, made_up, &watch);
         self.pending = Some(query);
-        Ok(rehearsal)
+        rehearsal
     }
 
     /// Runs the step: every query through the gate, then the outputs.
@@ -183,8 +184,7 @@ impl Session {
     /// The caller must have charged `spec().events(steps)` durably.
     ///
     /// - `progress`: told public facts alone.
-    /// - `cancel`: ends the step within a fraction of a second (or when the kernel
-    ///   that is running ends).
+    /// - `cancel`: ends the step within a fraction of a second.
     ///
     /// # Errors
     /// [`SandboxError::Cancelled`], [`SandboxError::TimedOut`], or an error of the public side or the
@@ -196,40 +196,28 @@ impl Session {
         progress: &mut dyn FnMut(Progress),
         cancel: &AtomicBool,
     ) -> Result<Released<Vec<File>>, SandboxError> {
-        let (guest, limit) = (self.guest.clone(), self.time_limit());
-        Watch::run(guest.engine(), cancel, limit, |watch| {
-            self.run_watched(units, &mut randomness, progress, watch)
-        })
-    }
-
-    fn run_watched(
-        &mut self,
-        units: &[Unit],
-        randomness: &mut Randomness,
-        progress: &mut dyn FnMut(Progress),
-        watch: &Watch<'_>,
-    ) -> Result<Released<Vec<File>>, SandboxError> {
+        let watch = &self.watch(Some(cancel));
         let total = self.queries();
         let mut proof: Option<Released<()>> = None;
         let mut index = 0;
         while let Some(query) = self.next_query(progress, watch)? {
             index += 1;
             progress(Progress::Query { index, total });
-            let released = self.answer(&query, units, randomness, watch)?;
-            self.public.absorb(released.value())?;
+            let released = self.answer(&query, units, &mut randomness, watch)?;
+            self.public.absorb(released.value(), watch)?;
             let released = released.map(drop);
             proof = Some(match proof {
                 Some(before) => before.zip(released).map(drop),
                 None => released,
             });
         }
-        let outputs = self.public.outputs()?;
+        let outputs = self.public.outputs(watch)?;
         let proof = proof.ok_or(SandboxError::NoQuery)?;
         Ok(proof.map_with(outputs, |(), outputs| outputs))
     }
 
-    fn time_limit(&self) -> Duration {
-        Duration::from_secs(self.guest.limits().step_seconds_max)
+    fn watch<'a>(&self, cancel: Option<&'a AtomicBool>) -> Watch<'a> {
+        Watch::step(cancel, self.guest.limits().step_seconds_max)
     }
 
     fn next_query(
@@ -241,10 +229,10 @@ impl Session {
             return Ok(Some(query));
         }
         loop {
-            if watch.ends() {
-                return Err(SandboxError::Cancelled);
+            if let Some(end) = watch.end() {
+                return Err(end);
             }
-            match self.public.next()? {
+            match self.public.next(watch)? {
                 Next::Ask(query) => return Ok(Some(query)),
                 Next::Working { done, total } => progress(Progress::Working { done, total }),
                 Next::Done => return Ok(None),
@@ -259,14 +247,31 @@ impl Session {
         randomness: &mut Randomness,
         watch: &Watch<'_>,
     ) -> Result<Released<Vec<f32>>, SandboxError> {
+        let asked = Instant::now();
         let rate = self.declaration.sampling_rate;
         let chosen: Vec<&Unit> = units
             .iter()
             .filter(|_| randomness.sampler.includes(rate))
             .collect();
-        let work = Work::new(&self.guest, query, self.spec(), &chosen, watch);
-        let sum = work.sum(&mut self.buffers)?;
-        Ok(sum.release(&mut randomness.noise))
+        let isolation = &self.guest.limits().isolation;
+        let padded = (chosen.as_slice(), self.padding(chosen.len()));
+        let work = Work::new(&self.guest, query, self.spec(), padded, watch);
+        let sum = work.sum(&mut self.lanes)?;
+        let released = sum.release(&mut randomness.noise);
+        watch.sleep_to_multiple(asked, isolation.query_ms)?;
+        Ok(released)
+    }
+
+    /// Made-up units beside `drawn` ones, up to six standard deviations above the
+    /// mean of a public number of units: more are drawn once in a thousand million times.
+    fn padding(&self, drawn: usize) -> usize {
+        if !self.guest.limits().isolation.pad_batches {
+            return 0;
+        }
+        let rate = self.declaration.sampling_rate.get();
+        let mean = rate * self.declaration.units_public as f64;
+        let most = mean + 6.0 * (mean * (1.0 - rate)).sqrt();
+        (most.ceil() as usize).saturating_sub(drawn)
     }
 }
 

@@ -65,8 +65,6 @@ impl Host {
         let mut store = Store::new(engine, self);
         store.limiter(|host| host);
         store.set_hostcall_fuel(limits.call_bytes_max);
-        // The epoch moves only when a step is to end.
-        store.set_epoch_deadline(1);
         refuel(&mut store, limits.fuel_per_call);
         store
     }

@@ -5,6 +5,9 @@
 //! zero contribution) is a property of the guest and the unit alone, never of
 //! how busy the machine is.
 
+use crate::jail::{Layer, Layers};
+use crate::messages::Role;
+
 /// Bounds on one instance, public or private.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceLimits {
@@ -32,7 +35,7 @@ pub struct Limits {
     pub compile_ms_max: u64,
     /// Seconds that [`crate::Session::run`] may take; then the whole step ends.
     pub step_seconds_max: u64,
-    /// Threads that run private sides at once.
+    /// Worker processes that run private sides at once.
     pub threads: usize,
     /// Length of a contribution, in numbers.
     pub dim_max: u32,
@@ -53,9 +56,52 @@ pub struct Limits {
     pub public: InstanceLimits,
     /// Each private side's instance.
     pub private: InstanceLimits,
+    /// How far workers are kept apart from the world, and units from each other.
+    pub isolation: Isolation,
+}
+
+/// How far workers are kept apart from the world, and units from each other.
+///
+/// A matter for whoever operates the site, not for a workflow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolation {
+    /// Layers of the jail without which no guest is run.
+    pub required: Layers,
+    /// A fresh process, not only a fresh instance, for every unit: then nothing
+    /// is remembered from one to the next even if a guest breaks out of
+    /// WebAssembly. Costs some tens of milliseconds a unit.
+    pub process_per_unit: bool,
+    /// Runs made-up units beside those drawn, up to a public number (six standard
+    /// deviations above the mean), so that a query's duration says less of how
+    /// many were drawn.
+    pub pad_batches: bool,
+    /// Answers every query after a whole multiple of this time; 0 answers at once.
+    pub query_ms: u64,
+}
+
+impl Default for Isolation {
+    /// What any Linux kernel has; network and Landlock where they can be had.
+    fn default() -> Self {
+        let required = [
+            Layer::Limits,
+            Layer::Capabilities,
+            Layer::NoNewPrivileges,
+            Layer::Seccomp,
+        ];
+        Isolation {
+            required: required.into_iter().collect(),
+            process_per_unit: false,
+            pad_batches: false,
+            query_ms: 0,
+        }
+    }
 }
 
 const MIB: usize = 1 << 20;
+
+/// Largest memory image that is made copy-on-write even if it is mostly zeros;
+/// bounds what a sparse one can make the host hold.
+pub(crate) const IMAGE_BYTES_MAX: usize = 64 * MIB;
 
 /// More lanes than this would only reserve address space.
 const LANES_MAX: usize = 256;
@@ -88,6 +134,7 @@ impl Default for Limits {
                 table_elements_max: 20_000,
                 fuel_per_call: 10_000_000_000,
             },
+            isolation: Isolation::default(),
         }
     }
 }
@@ -100,13 +147,20 @@ impl Limits {
             .max(self.private.memory_bytes_max)
     }
 
-    /// Threads that run private sides.
+    /// Worker processes that run private sides.
     pub(crate) fn lanes(&self) -> usize {
         self.threads.clamp(1, LANES_MAX)
     }
 
-    /// Instances alive at once: one per lane, the public side, and one spare.
-    pub(crate) fn instances(&self) -> u32 {
-        self.lanes() as u32 + 2
+    /// Bytes of a worker's longest message; it cannot write more to any file.
+    pub(crate) fn message_bytes_max(&self, role: Role) -> u64 {
+        let payload = match role {
+            // Machine code is some times as long as WebAssembly.
+            Role::Compiler => self.component_bytes_max.saturating_mul(16),
+            Role::Public => self.public.call_bytes_max,
+            Role::Private => 4 * self.dim_max as usize,
+        };
+        // Memory images are files too.
+        (payload.max(IMAGE_BYTES_MAX) + MIB) as u64
     }
 }

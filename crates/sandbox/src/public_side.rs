@@ -1,41 +1,58 @@
-//! The public side: one long-lived instance that never sees private data.
+//! The public side, seen from the parent: a worker that never sees private data.
 //!
 //! ```text
 //! start(config, inputs) ──> setup ──> next ──> ask(query) ──gate──> absorb ──> next … done ──> outputs
 //! ```
 //! Its traps and its own error messages depend on public data and released
-//! values alone, so they are shown. What it asks for is bounded here: the
-//! dimension and number of queries are fixed by `start` and checked against the
-//! declaration; whatever crosses the wall is bounded in bytes.
+//! values alone, so they are shown. What it asks for is bounded here, where a
+//! guest that took over its worker cannot change the rules: the dimension and
+//! number of queries are fixed by `start` and checked against the declaration;
+//! whatever crosses the wall is bounded in bytes.
 //!
 //! Not here: the private side and the noise; this module has no unit in reach.
 
 use std::sync::Arc;
 
-use wasmtime::Store;
-
-use crate::bindings::ClientStep;
-use crate::bindings::exports::noisegate::client::public_side::{Query, Setup, Turn};
 use crate::component::Guest;
 use crate::error::SandboxError;
-use crate::host::{Context, Host, refuel};
-use crate::private_side::QueryContext;
+use crate::messages::{
+    self, ANNOUNCED_BYTES, Announced, ContextParts, Kind, Role, TURN_BYTES, Turned,
+};
+use crate::process::{Failure, Worker};
+use crate::watch::Watch;
+use crate::wire::{Malformed, Reader, Writer};
 use crate::{File, Limits};
 
 /// Public tensors a guest may hand to its private side.
 const TENSORS_MAX: usize = 4096;
 
-/// The long-lived instance of the public side.
+/// The worker that runs the public side.
 pub(crate) struct PublicSide {
-    store: Store<Host>,
-    instance: ClientStep,
+    worker: Worker,
     limits: Limits,
-    dim: u32,
-    queries: u32,
-    setup_context: Vec<u8>,
-    setup_tensors: Vec<Arc<Vec<f32>>>,
+    announced: Announced,
+    setup: Arc<Vec<u8>>,
+    setup_tensors: usize,
     asked: u32,
     working_turns: u32,
+}
+
+/// Everything public that the units of one query have in common, as it goes to
+/// the private sides.
+pub(crate) struct QueryContext {
+    /// Counted from 1.
+    pub(crate) index: u32,
+    pub(crate) dim: usize,
+    /// A [`Kind::Setup`]; the same for all queries of a step.
+    pub(crate) setup: Arc<Vec<u8>>,
+    turned: Vec<u8>,
+}
+
+impl QueryContext {
+    /// A [`Kind::Query`].
+    pub(crate) fn query(&self) -> &[u8] {
+        &self.turned[TURN_BYTES..]
+    }
 }
 
 /// What the public side wants next.
@@ -56,32 +73,31 @@ impl PublicSide {
         config: &str,
         inputs: &[File],
         queries_max: u32,
+        watch: &Watch<'_>,
     ) -> Result<Self, SandboxError> {
         let limits = guest.limits().clone();
-        let host = Host::new(&limits.public, Context::default(), None);
-        let mut store = host.into_store(guest.engine(), &limits.public);
-        let instance = guest
-            .pre()
-            .instantiate(&mut store)
-            .map_err(SandboxError::instantiate)?;
-        refuel(&mut store, limits.public.fuel_per_call);
-        let setup = instance
-            .noisegate_client_public_side()
-            .call_start(&mut store, config, inputs)
-            .map_err(|error| SandboxError::trap("start", &error))?
-            .map_err(|message| SandboxError::Guest {
-                call: "start",
-                message,
-            })?;
-        check_setup(&setup, &limits, queries_max)?;
+        let mut worker = guest.worker(Role::Public)?;
+        let mut start = Writer::default();
+        start.text(config);
+        messages::write_files(&mut start, inputs);
+        let started = call(
+            &mut worker,
+            "start",
+            (Kind::Start, Kind::Started),
+            &start.0,
+            watch,
+        )?;
+        let (announced, context) =
+            messages::read_started(&started).map_err(|malformed| nonsense("start", malformed))?;
+        check_setup(announced, &context, &limits, queries_max)?;
+        let setup_tensors = context.tensors.len();
+        debug_assert!(started.len() >= ANNOUNCED_BYTES);
         Ok(PublicSide {
-            store,
-            instance,
+            worker,
             limits,
-            dim: setup.dim,
-            queries: setup.queries,
-            setup_context: setup.context,
-            setup_tensors: setup.tensors.into_iter().map(Arc::new).collect(),
+            announced,
+            setup: Arc::new(started),
+            setup_tensors,
             asked: 0,
             working_turns: 0,
         })
@@ -89,12 +105,12 @@ impl PublicSide {
 
     /// Length of every contribution.
     pub(crate) fn dim(&self) -> u32 {
-        self.dim
+        self.announced.dim
     }
 
     /// How many queries it may still ask, in all.
     pub(crate) fn queries(&self) -> u32 {
-        self.queries
+        self.announced.queries
     }
 
     /// Calls `next`.
@@ -102,16 +118,24 @@ impl PublicSide {
     /// # Errors
     /// [`SandboxError::PublicTrap`]; [`SandboxError::OverAsk`] if it asks for
     /// more queries, tensors or turns than it may.
-    pub(crate) fn next(&mut self) -> Result<Next, SandboxError> {
-        refuel(&mut self.store, self.limits.public.fuel_per_call);
-        let turn = self
-            .instance
-            .noisegate_client_public_side()
-            .call_next(&mut self.store)
-            .map_err(|error| SandboxError::trap("next", &error))?;
-        match turn {
-            Turn::Ask(query) => self.ask(query).map(Next::Ask),
-            Turn::Working((done, total)) => {
+    pub(crate) fn next(&mut self, watch: &Watch<'_>) -> Result<Next, SandboxError> {
+        let payload = self.call("next", (Kind::Next, Kind::Turned), &[], watch)?;
+        let turned =
+            messages::read_turned(&payload).map_err(|malformed| nonsense("next", malformed))?;
+        match turned {
+            Turned::Ask(context) => {
+                self.asked += 1;
+                bound("a number of queries", self.asked, self.queries())?;
+                let tensors = self.setup_tensors + context.tensors.len();
+                bound("a number of tensors", tensors as u64, TENSORS_MAX as u64)?;
+                Ok(Next::Ask(QueryContext {
+                    index: self.asked,
+                    dim: self.announced.dim as usize,
+                    setup: self.setup.clone(),
+                    turned: payload,
+                }))
+            }
+            Turned::Working { done, total } => {
                 self.working_turns += 1;
                 bound(
                     "a number of working turns",
@@ -120,34 +144,22 @@ impl PublicSide {
                 )?;
                 Ok(Next::Working { done, total })
             }
-            Turn::Done => Ok(Next::Done),
+            Turned::Done => Ok(Next::Done),
         }
-    }
-
-    fn ask(&mut self, query: Query) -> Result<QueryContext, SandboxError> {
-        self.asked += 1;
-        bound("a number of queries", self.asked, self.queries)?;
-        let tensors = self.setup_tensors.len() + query.tensors.len();
-        bound("a number of tensors", tensors as u64, TENSORS_MAX as u64)?;
-        let of_query = query.tensors.into_iter().map(Arc::new);
-        Ok(QueryContext {
-            dim: self.dim as usize,
-            setup: self.setup_context.clone(),
-            query: query.context,
-            tensors: Arc::new(self.setup_tensors.iter().cloned().chain(of_query).collect()),
-        })
     }
 
     /// Hands over a released value.
     ///
     /// # Errors
     /// [`SandboxError::PublicTrap`].
-    pub(crate) fn absorb(&mut self, released: &[f32]) -> Result<(), SandboxError> {
-        refuel(&mut self.store, self.limits.public.fuel_per_call);
-        self.instance
-            .noisegate_client_public_side()
-            .call_absorb(&mut self.store, released)
-            .map_err(|error| SandboxError::trap("absorb", &error))
+    pub(crate) fn absorb(
+        &mut self,
+        released: &[f32],
+        watch: &Watch<'_>,
+    ) -> Result<(), SandboxError> {
+        let payload = bytemuck::cast_slice(released);
+        self.call("absorb", (Kind::Absorb, Kind::Done), payload, watch)
+            .map(drop)
     }
 
     /// The step's outputs.
@@ -155,17 +167,10 @@ impl PublicSide {
     /// # Errors
     /// [`SandboxError::Guest`] with the guest's own words,
     /// [`SandboxError::PublicTrap`], or [`SandboxError::OverAsk`].
-    pub(crate) fn outputs(&mut self) -> Result<Vec<File>, SandboxError> {
-        refuel(&mut self.store, self.limits.public.fuel_per_call);
-        let files = self
-            .instance
-            .noisegate_client_public_side()
-            .call_outputs(&mut self.store)
-            .map_err(|error| SandboxError::trap("outputs", &error))?
-            .map_err(|message| SandboxError::Guest {
-                call: "outputs",
-                message,
-            })?;
+    pub(crate) fn outputs(&mut self, watch: &Watch<'_>) -> Result<Vec<File>, SandboxError> {
+        let payload = self.call("outputs", (Kind::Outputs, Kind::Files), &[], watch)?;
+        let files = messages::read_files(&mut Reader::new(&payload))
+            .map_err(|malformed| nonsense("outputs", malformed))?;
         let bytes: u64 = files
             .iter()
             .map(|file| (file.name.len() + file.data.len()) as u64)
@@ -177,25 +182,68 @@ impl PublicSide {
         )?;
         Ok(files)
     }
+
+    fn call(
+        &mut self,
+        name: &'static str,
+        kinds: (Kind, Kind),
+        payload: &[u8],
+        watch: &Watch<'_>,
+    ) -> Result<Vec<u8>, SandboxError> {
+        call(&mut self.worker, name, kinds, payload, watch)
+    }
 }
 
-fn check_setup(setup: &Setup, limits: &Limits, queries_max: u32) -> Result<(), SandboxError> {
-    if setup.dim == 0 {
+/// Asks the first kind and wants the second one back.
+fn call(
+    worker: &mut Worker,
+    name: &'static str,
+    (question, answer): (Kind, Kind),
+    payload: &[u8],
+    watch: &Watch<'_>,
+) -> Result<Vec<u8>, SandboxError> {
+    match worker.ask(question, &[payload], watch) {
+        Ok((kind, payload)) if kind == answer => Ok(payload),
+        Ok((Kind::Refused, payload)) => Err(messages::read_refused(&payload, name)
+            .map_err(|malformed| nonsense(name, malformed))?),
+        Ok(_) => Err(nonsense(name, Malformed)),
+        Err(Failure::Ended(end)) => Err(end),
+        Err(Failure::Died(death)) => Err(SandboxError::PublicTrap {
+            call: name,
+            problem: format!("its worker {death}"),
+        }),
+    }
+}
+
+fn nonsense(call: &'static str, malformed: Malformed) -> SandboxError {
+    SandboxError::PublicTrap {
+        call,
+        problem: format!("its worker sent a {malformed}"),
+    }
+}
+
+fn check_setup(
+    announced: Announced,
+    context: &ContextParts<'_>,
+    limits: &Limits,
+    queries_max: u32,
+) -> Result<(), SandboxError> {
+    if announced.dim == 0 {
         let message = "its contributions have length 0, so there is nothing to release".to_owned();
         return Err(SandboxError::Guest {
             call: "start",
             message,
         });
     }
-    bound("a dimension", setup.dim, limits.dim_max)?;
+    bound("a dimension", announced.dim, limits.dim_max)?;
     bound(
         "a number of queries",
-        setup.queries,
+        announced.queries,
         queries_max.min(limits.queries_max),
     )?;
     bound(
         "a number of tensors",
-        setup.tensors.len() as u64,
+        context.tensors.len() as u64,
         TENSORS_MAX as u64,
     )
 }

@@ -1,109 +1,92 @@
 //! Ends a whole step from outside: cancelled, or too long on the clock.
 //!
-//! ```text
-//! cancel flag, clock ──every 20 ms──> watch thread ──epoch──> running guests trap ──> the step's error
-//! ```
 //! A clock must never decide about a single unit: if one unit's load could turn
-//! another's contribution into zero, its influence would not be bounded. So an
-//! interrupted guest is no zero vector but the end of the step, with the charge
-//! kept. A guest cannot bring this trap about itself.
+//! another's contribution into zero, its influence would not be bounded. So a
+//! step that is to end kills its workers and ends with an error, with the charge
+//! kept. A guest cannot bring this about itself, but by working until then.
 //!
-//! The epoch belongs to the loaded [`crate::Guest`]: two sessions of one guest at
-//! the same time end together. A kernel cannot be interrupted; its size is bounded
-//! ([`crate::kernels::FLOPS_MAX`]).
+//! The parent looks whenever it waits for a worker ([`crate::process`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
-
-use wasmtime::{Engine, Trap};
 
 use crate::error::SandboxError;
 
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// Why and when a step is to end.
+/// Why and when waiting is to end.
 pub(crate) struct Watch<'a> {
-    engine: &'a Engine,
-    cancel: &'a AtomicBool,
+    cancel: Option<&'a AtomicBool>,
+    started: Instant,
     limit: Duration,
-    over_time: AtomicBool,
-    finished: AtomicBool,
 }
 
 impl<'a> Watch<'a> {
-    /// Runs `step` and ends it early when `cancel` is set or `limit` is over.
-    ///
-    /// # Errors
-    /// The step's own; [`SandboxError::Cancelled`] becomes
-    /// [`SandboxError::TimedOut`] if the clock was the reason.
-    pub(crate) fn run<T>(
-        engine: &'a Engine,
-        cancel: &'a AtomicBool,
-        limit: Duration,
-        step: impl FnOnce(&Watch<'a>) -> Result<T, SandboxError>,
-    ) -> Result<T, SandboxError> {
-        let (over_time, finished) = (AtomicBool::new(false), AtomicBool::new(false));
-        let watch = Watch {
-            engine,
+    /// From now on for at most `seconds`, or until `cancel` is set.
+    pub(crate) fn step(cancel: Option<&'a AtomicBool>, seconds: u64) -> Self {
+        Watch {
             cancel,
+            started: Instant::now(),
+            limit: Duration::from_secs(seconds),
+        }
+    }
+
+    /// From now on for at most `limit`.
+    pub(crate) fn for_at_most(limit: Duration) -> Watch<'static> {
+        Watch {
+            cancel: None,
+            started: Instant::now(),
             limit,
-            over_time,
-            finished,
-        };
-        thread::scope(|scope| {
-            let watcher = scope.spawn(|| watch.look());
-            // Also when `step` panics, or the scope would wait for ever.
-            let done = Finish {
-                finished: &watch.finished,
-                watcher: watcher.thread(),
-            };
-            let ended = step(&watch);
-            drop(done);
-            match ended {
-                Err(SandboxError::Cancelled) if watch.over_time.load(Ordering::Relaxed) => {
-                    Err(SandboxError::TimedOut {
-                        limit_seconds: limit.as_secs(),
-                    })
-                }
-                ended => ended,
-            }
+        }
+    }
+
+    /// Why the step is to end, if it is.
+    pub(crate) fn end(&self) -> Option<SandboxError> {
+        if self.cancel.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            return Some(SandboxError::Cancelled);
+        }
+        (self.started.elapsed() > self.limit).then(|| SandboxError::TimedOut {
+            limit_seconds: self.limit.as_secs(),
         })
     }
 
-    /// Whether the step is to end.
-    pub(crate) fn ends(&self) -> bool {
-        self.cancel.load(Ordering::Relaxed) || self.over_time.load(Ordering::Relaxed)
-    }
-
-    fn look(&self) {
-        let started = Instant::now();
-        while !self.finished.load(Ordering::Relaxed) {
-            if started.elapsed() > self.limit {
-                self.over_time.store(true, Ordering::Relaxed);
+    /// Sleeps until `ms` divides the time since `from`, unless the step ends.
+    pub(crate) fn sleep_to_multiple(&self, from: Instant, ms: u64) -> Result<(), SandboxError> {
+        let Some(tick) = (ms > 0).then(|| Duration::from_millis(ms)) else {
+            return Ok(());
+        };
+        let ticks = from.elapsed().as_nanos().div_ceil(tick.as_nanos());
+        let until = from + tick.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX));
+        loop {
+            if let Some(end) = self.end() {
+                return Err(end);
             }
-            if self.ends() {
-                // Each time: instances made since the last look have a later deadline.
-                self.engine.increment_epoch();
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
             }
-            thread::park_timeout(LOOK_EVERY);
+            std::thread::sleep(left.min(Duration::from_millis(20)));
         }
     }
 }
 
-struct Finish<'a> {
-    finished: &'a AtomicBool,
-    watcher: &'a thread::Thread,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        self.finished.store(true, Ordering::Relaxed);
-        self.watcher.unpark();
+    #[test]
+    fn an_answer_waits_for_the_next_tick() {
+        let watch = Watch::for_at_most(Duration::from_secs(60));
+        let from = Instant::now();
+        watch.sleep_to_multiple(from, 0).unwrap();
+        std::thread::sleep(Duration::from_millis(35));
+        watch.sleep_to_multiple(from, 30).unwrap();
+        assert!(from.elapsed() >= Duration::from_millis(60));
     }
-}
 
-/// Whether a guest ended because the step is to end.
-pub(crate) fn interrupted(error: &wasmtime::Error) -> bool {
-    matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt))
+    #[test]
+    fn a_step_that_is_cancelled_waits_no_longer() {
+        let cancel = AtomicBool::new(true);
+        let watch = Watch::step(Some(&cancel), 60);
+        let slept = watch.sleep_to_multiple(Instant::now(), 60_000);
+        assert!(matches!(slept, Err(SandboxError::Cancelled)));
+    }
 }

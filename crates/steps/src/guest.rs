@@ -30,6 +30,7 @@ use serde_json::json;
 
 use crate::ledger::{Account, Answer, Cap, Order, digest};
 use crate::plugin::{Component, Output, Plugin};
+use crate::policy;
 use crate::resolve::{Row, read_data};
 use crate::with::With;
 
@@ -215,15 +216,17 @@ impl GuestStep {
                 path.display()
             ))
         })?;
+        let site = self.sites.join(context.step.site.as_str());
         let mut limits = Limits {
             threads: context.cores,
+            isolation: policy::isolation(&site).map_err(StepFailure::Refused)?,
             ..Limits::default()
         };
         limits.private.fuel_per_call = component.fuel_per_unit;
         limits.private.memory_bytes_max =
             usize::try_from(component.memory_bytes_max).map_err(bad_input)?;
         let pinned: Digest = component.sha256.parse().map_err(bad_input)?;
-        let guest = Guest::load(&bytes, Some(&pinned), &limits).map_err(bad_input)?;
+        let guest = Guest::load(&bytes, Some(&pinned), &limits).map_err(before_the_charge)?;
         let config = json!({
             "with": guest_parameters(&self.plugin, context),
             "labels": mechanism.labels(),
@@ -249,7 +252,7 @@ impl GuestStep {
             &public_files(context)?,
             declaration,
         )
-        .map_err(bad_input)
+        .map_err(before_the_charge)
     }
 
     /// Writes the outputs that the manifest names; a name chosen by the guest is never a path.
@@ -418,6 +421,14 @@ fn defect(what: &str) -> StepFailure {
 
 fn bad_input(error: impl std::fmt::Display) -> StepFailure {
     StepFailure::BadInput(error.to_string())
+}
+
+/// A machine that lacks what the site's policy requires is refused, not a wrong input.
+fn before_the_charge(error: SandboxError) -> StepFailure {
+    match error {
+        SandboxError::Jail { .. } => StepFailure::Refused(error.to_string()),
+        other => bad_input(other),
+    }
 }
 
 fn failed(error: impl Into<Failure>) -> StepFailure {

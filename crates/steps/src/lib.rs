@@ -15,7 +15,11 @@
 //! behind it (`sandbox`, `llm`, `slm`, `records`, `ledger`) know nothing of each
 //! other; this is where they meet.
 
-#![forbid(unsafe_code)]
+// A test binary, whose `main` is the harness's, needs one to serve workers.
+#![cfg_attr(not(test), forbid(unsafe_code))]
+
+#[cfg(test)]
+noisegate_sandbox::serve_workers_in_tests!();
 
 pub mod audit;
 pub mod catalog;
@@ -24,6 +28,7 @@ pub mod guest;
 pub mod ledger;
 pub mod llm;
 pub mod plugin;
+pub mod policy;
 pub mod registry;
 pub mod resolve;
 pub mod samples;

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use noisegate_sandbox::{Guest, Limits};
+use noisegate_sandbox::{Guest, Isolation, Layer, Layers, Limits, jail};
 use noisegate_steps::Plugins;
 use noisegate_steps::plugin::{Kind, Plugin};
+use noisegate_steps::policy;
 use serde::Serialize;
 
 use crate::args::Place;
@@ -26,6 +27,7 @@ pub fn doctor(place: &Place, as_json: bool) -> Result<(), Exit> {
         None => project::plugins_above(Path::new("."))?,
     };
     let mut findings = vec![home(place), onnxruntime(place, &folder)];
+    findings.extend(sandbox(place));
     match Plugins::scan(&folder) {
         Ok(plugins) => findings.extend(plugins.0.values().map(plugin)),
         Err(error) => findings.push(finding("plugins", Err(error.to_string()))),
@@ -77,6 +79,48 @@ fn onnxruntime(place: &Place, plugins: &Path) -> Finding {
         "ONNX Runtime",
         loaded.map_err(|failure| failure.to_string()),
     )
+}
+
+/// The walls around a worker, and whether they satisfy every site's policy.
+fn sandbox(place: &Place) -> Vec<Finding> {
+    let layers = match jail::probe() {
+        Ok(layers) => layers,
+        Err(error) => return vec![finding("sandbox", Err(error.to_string()))],
+    };
+    let all: Layers = Layer::ALL.into_iter().collect();
+    let missing = all.without(layers);
+    let shown = match missing.is_empty() {
+        true => format!("every worker is behind {layers}"),
+        false => format!("workers are behind {layers}; this machine lacks {missing}"),
+    };
+    let needed = Isolation::default().required.without(layers);
+    let mut findings = vec![finding(
+        "sandbox",
+        if needed.is_empty() {
+            Ok(shown)
+        } else {
+            Err(shown)
+        },
+    )];
+    let sites = std::fs::read_dir(place.home.join("sites"));
+    for site in sites.into_iter().flatten().flatten() {
+        if !site.path().join(policy::FILE).exists() {
+            continue;
+        }
+        let name = format!("policy of site {}", site.file_name().to_string_lossy());
+        let checked = policy::isolation(&site.path()).and_then(|isolation| {
+            let missing = isolation.required.without(layers);
+            match missing.is_empty() {
+                true => Ok(format!(
+                    "this machine has all it requires: {}",
+                    isolation.required
+                )),
+                false => Err(format!("it requires {missing}, which this machine lacks")),
+            }
+        });
+        findings.push(finding(&name, checked));
+    }
+    findings
 }
 
 fn plugin(plugin: &Plugin) -> Finding {

@@ -1,5 +1,7 @@
 //! Whole stories of the sandbox: loading, the gate, hostile guests.
 
+mod escaped;
+mod fuzzed;
 mod gate;
 mod hostile_private;
 mod hostile_public;
@@ -9,3 +11,5 @@ mod packaged;
 mod rust_guest;
 mod support;
 mod support_session;
+
+noisegate_sandbox::serve_workers_in_tests!(escaped::escape);
