@@ -43,7 +43,7 @@ impl<'a> Watch<'a> {
         if self.cancel.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
             return Some(SandboxError::Cancelled);
         }
-        (self.started.elapsed() > self.limit).then(|| SandboxError::TimedOut {
+        (self.started.elapsed() > self.limit).then_some(SandboxError::TimedOut {
             limit_seconds: self.limit.as_secs(),
         })
     }
