@@ -96,14 +96,14 @@ pub(super) fn load(
 }
 
 fn link(engine: &Engine, machine_code: &[u8]) -> Result<ClientStepPre<Host>, SandboxError> {
-    // SAFETY: the bytes come from a compiler worker of this same program by way
-    // of the parent. A component that took that worker over could have put any
-    // machine code here; it would then run in this jail, like a guest that
-    // has broken out of WebAssembly, and that is what the jail is for.
     #[allow(
         unsafe_code,
         reason = "machine code is trusted as far as the jail holds"
     )]
+    // SAFETY: the bytes come from a compiler worker of this same program by way
+    // of the parent. A component that took that worker over could have put any
+    // machine code here; it would then run in this jail, like a guest that
+    // has broken out of WebAssembly, and that is what the jail is for.
     let component = unsafe { Component::deserialize(engine, machine_code) };
     let linked = component.and_then(|component| {
         let mut linker = Linker::new(engine);
