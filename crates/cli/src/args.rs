@@ -1,5 +1,7 @@
 //! The arguments, as clap reads them.
 
+pub mod slm;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -70,6 +72,9 @@ pub enum Command {
     /// Privacy arithmetic.
     #[command(subcommand)]
     Privacy(PrivacyCommand),
+    /// Small models on your own files, without a workflow.
+    #[command(subcommand)]
+    Slm(slm::SlmCommand),
     /// Say what this machine has and lacks.
     Doctor(Json),
 }

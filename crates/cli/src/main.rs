@@ -64,6 +64,7 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Ledger(what) => commands::ledger::ledger(place, &what),
         Command::Guest(what) => commands::guest::guest(&what),
         Command::Privacy(what) => commands::privacy::privacy(&what),
+        Command::Slm(what) => commands::slm::slm(place, &what),
         Command::Doctor(options) => commands::doctor::doctor(place, options.json),
     }
 }

@@ -4,7 +4,8 @@
 //! notes.jsonl.zst ──read──> Record { text, label, unit } ──┬─ units::group  ─> Vec<Unit>      (sandbox)
 //!                                                          ├─ labels::split ─> declared rows  (training)
 //!                                                          └─ split::split  ─> train / validation
-//! (truth, predicted) ──metrics::evaluate──> Evaluation ──table──> String
+//! (truth, predicted) ──metrics::report──> EvaluationReport ─┬─ table ─> String
+//!                                                           └─ page  ─> HTML with SVG
 //! ```
 //!
 //! Start at [`read_all`] and [`Record`]; the scores are in [`metrics`].
@@ -24,6 +25,7 @@ mod error;
 mod format;
 mod labels;
 pub mod metrics;
+pub mod page;
 mod random;
 mod reader;
 mod record;
@@ -38,7 +40,7 @@ pub use digest::{digest_file, digest_records};
 pub use error::{Error, Result};
 pub use format::{Compression, FileKind, Format};
 pub use labels::{DeclaredRows, LABEL_BYTES_MAX, LabelSet};
-pub use reader::{ROW_BYTES_MAX, ReadOptions, RecordReader, read_all};
+pub use reader::{LIST_SEPARATOR, LabelForm, ROW_BYTES_MAX, ReadOptions, RecordReader, read_all};
 pub use record::{Columns, Record};
 pub use split::{Split, SplitOptions, sample, split};
 pub use units::{Unit, UnitBy, group};

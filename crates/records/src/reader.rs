@@ -15,6 +15,22 @@ mod jsonl_rows;
 /// The longest row, in bytes of the uncompressed file, unless the options say otherwise: 1 MiB.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
 
+/// What the cells of the label column hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LabelForm {
+    /// One label: a string or an integer.
+    #[default]
+    One,
+    /// Any number of labels: a JSON array of strings, or one string with [`LIST_SEPARATOR`] between
+    /// them, which is how [`Record::label`] holds them.
+    Many,
+    /// A number.
+    Number,
+}
+
+/// Stands between the labels of a row that has several.
+pub const LIST_SEPARATOR: char = ';';
+
 /// How to read a file of records.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
@@ -22,6 +38,8 @@ pub struct ReadOptions {
     pub columns: Columns,
     /// Format and compression; `None` reads them off the extension.
     pub kind: Option<FileKind>,
+    /// What the cells of the label column hold.
+    pub labels: LabelForm,
     /// The longest row allowed, in bytes.
     pub row_bytes_max: usize,
 }
@@ -31,6 +49,7 @@ impl Default for ReadOptions {
         Self {
             columns: Columns::default(),
             kind: None,
+            labels: LabelForm::One,
             row_bytes_max: ROW_BYTES_MAX,
         }
     }
@@ -114,7 +133,12 @@ impl RecordReader {
         };
         let columns = options.columns.clone();
         let rows = match kind.format {
-            Format::Jsonl => Rows::Jsonl(jsonl_rows::JsonlRows::new(bytes, columns, &place)),
+            Format::Jsonl => Rows::Jsonl(jsonl_rows::JsonlRows::new(
+                bytes,
+                columns,
+                options.labels,
+                &place,
+            )),
             Format::Csv => Rows::Csv(csv_rows::CsvRows::new(bytes, columns, &place)?),
         };
         Ok(Self {

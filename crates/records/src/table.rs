@@ -2,7 +2,9 @@
 //!
 //! Deliberately absent: colours, terminal widths, printing. The command line decides on those.
 
-use crate::metrics::Evaluation;
+use crate::metrics::{
+    Difference, Evaluation, EvaluationReport, Interval, ManyLabelsEvaluation, NumbersEvaluation,
+};
 
 /// Rows of cells under headings; the first column is flush left, the others flush right.
 ///
@@ -97,6 +99,110 @@ pub fn render_confusion(evaluation: &Evaluation) -> String {
         })
         .collect();
     render(&headings, &rows)
+}
+
+/// The table of [`render_evaluation`] with intervals, subgroups and the comparison below it.
+pub fn render_report(report: &EvaluationReport) -> String {
+    let mut out = render_evaluation(&report.evaluation);
+    let rows = [
+        ("accuracy", &report.accuracy_interval),
+        ("macro-F1", &report.macro_f1_interval),
+    ]
+    .map(|(name, interval)| vec![name.to_owned(), score(interval.score), between(interval)]);
+    out += &format!("\n{}", render(&["", "score", "95 % interval"], &rows));
+    if let Some(by) = &report.subgroups {
+        let rows: Vec<Vec<String>> = by
+            .groups
+            .iter()
+            .map(|group| {
+                vec![
+                    group.name.clone(),
+                    group.rows.to_string(),
+                    score(group.accuracy.score),
+                    between(&group.accuracy),
+                    score(group.macro_f1),
+                ]
+            })
+            .collect();
+        let headings = [&by.column, "rows", "accuracy", "95 % interval", "macro-F1"];
+        out += &format!("\n{}", render(&headings, &rows));
+    }
+    if let Some(with) = &report.comparison {
+        let row = |name: &str, baseline: f64, difference: &Difference| {
+            let Interval {
+                score: gain,
+                low,
+                high,
+            } = difference.gain;
+            vec![
+                name.to_owned(),
+                score(baseline),
+                format!("{gain:+.3}"),
+                format!("{low:+.3} \u{2013} {high:+.3}"),
+                format!("{:.4}", difference.p_value),
+            ]
+        };
+        let rows = [
+            row("accuracy", with.baseline_accuracy, &with.accuracy),
+            row("macro-F1", with.baseline_macro_f1, &with.macro_f1),
+        ];
+        let first = format!("against {}", with.baseline);
+        let headings = [&first, "baseline", "gain", "95 % interval", "p, one-sided"];
+        out += &format!("\n{}", render(&headings, &rows));
+    }
+    out
+}
+
+/// Per-label precision, recall, F1 and support of a multi-label head, then the totals.
+pub fn render_many(evaluation: &ManyLabelsEvaluation) -> String {
+    let class = |class: &crate::metrics::ClassScore| {
+        vec![
+            class.label.clone(),
+            score(class.precision),
+            score(class.recall),
+            score(class.f1),
+            class.support.to_string(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = evaluation.classes.iter().map(class).collect();
+    let totals = [
+        vec![
+            "micro-F1".to_owned(),
+            score(evaluation.micro_f1.score),
+            between(&evaluation.micro_f1),
+        ],
+        vec!["macro-F1".to_owned(), score(evaluation.macro_f1)],
+        vec!["all labels right".to_owned(), score(evaluation.exact_match)],
+        vec!["answers right".to_owned(), score(evaluation.accuracy)],
+    ];
+    let classes = render(&["label", "precision", "recall", "F1", "rows"], &rows);
+    format!(
+        "{classes}\n{}",
+        render(&["", "score", "95 % interval"], &totals)
+    )
+}
+
+/// How close predicted numbers are.
+pub fn render_numbers(evaluation: &NumbersEvaluation) -> String {
+    let absolute = &evaluation.mean_absolute_error;
+    let explained = evaluation.r_squared.map_or("-".to_owned(), score);
+    let rows = [
+        vec![
+            "mean absolute error".to_owned(),
+            score(absolute.score),
+            between(absolute),
+        ],
+        vec![
+            "root mean square error".to_owned(),
+            score(evaluation.root_mean_square_error),
+        ],
+        vec!["R squared".to_owned(), explained],
+    ];
+    render(&["", "score", "95 % interval"], &rows)
+}
+
+fn between(interval: &Interval) -> String {
+    format!("{:.3} \u{2013} {:.3}", interval.low, interval.high)
 }
 
 fn score(value: f64) -> String {

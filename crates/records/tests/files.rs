@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use noisegate_records::{
-    Columns, Compression, Error, FileKind, Format, ReadOptions, Record, RecordReader, RecordWriter,
-    WriteOptions, digest_records, read_all, write_all,
+    Columns, Compression, Error, FileKind, Format, LabelForm, ReadOptions, Record, RecordReader,
+    RecordWriter, WriteOptions, digest_records, read_all, write_all,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -383,4 +383,40 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn label_cells_may_hold_several_labels_or_a_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |content: &str, labels| {
+        let path = folder.path().join("rows.jsonl");
+        std::fs::write(&path, content).unwrap();
+        let options = ReadOptions {
+            labels,
+            ..ReadOptions::default()
+        };
+        let rows = read_all(&path, &options).map_err(|e| e.to_string())?;
+        Ok::<_, String>(rows.into_iter().map(|row| row.label).collect::<Vec<_>>())
+    };
+    let many = "{\"text\":\"a\",\"label\":[\"x\",\"y\"]}\n{\"text\":\"b\",\"label\":[]}\n{\"text\":\"c\",\"label\":\"x;z\"}\n";
+    let found = read(many, LabelForm::Many).unwrap();
+    assert_eq!(
+        found,
+        [Some("x;y".to_owned()), None, Some("x;z".to_owned())]
+    );
+    assert!(
+        read(many, LabelForm::One)
+            .unwrap_err()
+            .contains("neither a string")
+    );
+    let mixed = "{\"text\":\"a\",\"label\":[\"x;y\"]}\n";
+    assert!(
+        read(mixed, LabelForm::Many)
+            .unwrap_err()
+            .contains("stands between labels")
+    );
+    let number = "{\"text\":\"a\",\"label\":2.5}\n{\"text\":\"b\",\"label\":3}\n";
+    let found = read(number, LabelForm::Number).unwrap();
+    assert_eq!(found, [Some("2.5".to_owned()), Some("3".to_owned())]);
+    assert!(read(number, LabelForm::One).is_err());
 }

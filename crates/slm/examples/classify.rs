@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use noisegate_slm::train::train;
 use noisegate_slm::{
-    Base, Classifier, Example, Hooks, Lora, Model, ScratchConfig, ServeOptions, TrainOptions,
-    TrainingData, runtime,
+    Base, Classifier, Example, Head, Hooks, Lora, Model, ScratchConfig, ServeOptions, Target,
+    TrainOptions, TrainingData, runtime,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut labels: Vec<String> = examples
         .iter()
         .chain(&test)
-        .map(|e| e.label.clone())
+        .map(|e| label(e).to_owned())
         .collect();
     labels.sort();
     labels.dedup();
@@ -57,8 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         threads: 2,
         ..TrainOptions::default()
     };
+    let heads = [Head::single(labels.iter().map(String::as_str))];
     let data = TrainingData {
-        labels: &labels,
+        heads: &heads,
         examples: &examples,
         validation: &[],
     };
@@ -88,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let right = predictions
         .iter()
         .zip(&test)
-        .filter(|(p, e)| labels[p.label] == e.label)
+        .filter(|(p, e)| labels[p.label] == label(e))
         .count();
     println!(
         "{} of {} right ({:.1} %) in {:.1} s",
@@ -100,17 +101,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+fn label(example: &Example) -> &str {
+    match &example.target {
+        Target::Label(label) => label,
+        _ => "",
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<Example>, Box<dyn Error>> {
     let text = std::fs::read_to_string(path)?;
     text.lines()
         .map(|line| {
             let row: serde_json::Value = serde_json::from_str(line)?;
             let field = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
-            Ok(Example {
-                text: field("text"),
-                label: field("label"),
-                weight: 1.0,
-            })
+            Ok(Example::labelled(field("text"), field("label")))
         })
         .collect()
 }

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use noisegate_slm::train::train;
 use noisegate_slm::{
-    Base, Embedder, Example, Hooks, Lora, Model, Runtime, ScratchConfig, ServeOptions, SlmError,
-    TrainOptions, TrainingData, Vocabulary, runtime,
+    Base, Embedder, Example, Head, Hooks, Lora, Model, Runtime, ScratchConfig, ServeOptions,
+    SlmError, TrainOptions, TrainingData, Vocabulary, runtime,
 };
 
 fn main() -> Result<(), SlmError> {
@@ -61,11 +61,7 @@ fn rows(count: usize, length: usize) -> Vec<Example> {
         words.collect::<Vec<_>>().join(" ")
     };
     (0..count)
-        .map(|row| Example {
-            text: text(row),
-            label: format!("label {}", row % 2),
-            weight: 1.0,
-        })
+        .map(|row| Example::labelled(text(row), format!("label {}", row % 2)))
         .collect()
 }
 
@@ -78,9 +74,9 @@ fn training(
 ) -> Result<(), SlmError> {
     let warm = 3;
     let examples = rows(options.batch * (steps + warm), options.length_max);
-    let labels = ["label 0".to_owned(), "label 1".to_owned()];
+    let heads = [Head::single(["label 0", "label 1"])];
     let data = TrainingData {
-        labels: &labels,
+        heads: &heads,
         examples: &examples,
         validation: &[],
     };

@@ -151,13 +151,23 @@ pub enum SlmError {
     },
     /// The tokenizer can make ids that the model has no row for.
     #[error(
-        "the tokenizer makes ids up to {highest}, and the model's embedding has {rows} rows; they belong to different models"
+        "the tokenizer makes ids up to {highest}, and the model's embedding has {rows} rows; they belong to different models: copy `tokenizer.json` from where the weights came from"
     )]
     VocabularyMismatch {
         /// The highest id.
         highest: usize,
         /// Rows of the word embedding.
         rows: usize,
+    },
+    /// The tokenizer pads with another id than the model was trained with.
+    #[error(
+        "the tokenizer pads with id {tokenizer}, and `config.json` says `pad_token_id` {model}; they belong to different models: copy `tokenizer.json` from where the weights came from"
+    )]
+    PaddingMismatch {
+        /// The tokenizer's.
+        tokenizer: usize,
+        /// The model's.
+        model: usize,
     },
     /// A folder without a classification head was loaded as a classifier.
     #[error(
@@ -197,6 +207,66 @@ pub enum SlmError {
         /// The ones asked for.
         asked: String,
     },
+    /// A head that the model does not have.
+    #[error("there is no head {name}; the heads are {known}")]
+    UnknownHead {
+        /// What was asked for.
+        name: String,
+        /// The heads there are.
+        known: String,
+    },
+    /// A head that no example trains.
+    #[error(
+        "no example trains the head `{head}`; give it examples with a weight above 0, or leave it out"
+    )]
+    NoExamplesOfHead {
+        /// The head.
+        head: String,
+    },
+    /// Declared labels that no example has.
+    #[error(
+        "no training example has {labels}; such a label is hardly ever predicted: add examples of it, take it off the list, or allow empty labels"
+    )]
+    EmptyLabels {
+        /// The labels.
+        labels: String,
+    },
+    /// An example whose target does not fit its head.
+    #[error("example {index} does not fit the {task} head `{head}`, which wants {expected}")]
+    WrongTarget {
+        /// Position of the example, from 0.
+        index: usize,
+        /// The head.
+        head: String,
+        /// What the head says.
+        task: &'static str,
+        /// What would fit.
+        expected: String,
+    },
+    /// A class weight that cannot be used.
+    #[error(
+        "the class weight of `{label}` is {weight}; weights are above 0, and the labels are {known}"
+    )]
+    ClassWeight {
+        /// The label it was given for.
+        label: String,
+        /// The weight.
+        weight: f32,
+        /// The labels there are.
+        known: String,
+    },
+    /// Texts that the tokenizer knows nothing of.
+    #[error(
+        "{count} of {of} texts, first example {first}, hold no token the model knows; drop them, or take a model whose tokenizer knows their script"
+    )]
+    UnknownTexts {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+        /// Position of the first, from 0.
+        first: usize,
+    },
     /// A label that the head does not have.
     #[error(
         "example {index} has the label `{label}`, which is not one of the {known} labels of the head; declare it or drop the example"
@@ -229,12 +299,25 @@ pub enum SlmError {
     },
     /// A checkpoint that another run wrote.
     #[error(
-        "the checkpoint `{}` is of a run with another model, other data or other options; remove it to start anew, or restore what it was made with",
+        "the checkpoint `{}` is of a run with {differs}; remove it to start anew, or restore what it was made with",
         path.display()
     )]
     Checkpoint {
         /// The file.
         path: PathBuf,
+        /// Another model, other data or other options.
+        differs: String,
+    },
+    /// A checkpoint that is not whole.
+    #[error(
+        "the checkpoint `{}` is damaged ({reason}); remove it to start the run anew",
+        path.display()
+    )]
+    CheckpointDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The loss is not a number any more.
     #[error(

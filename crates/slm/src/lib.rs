@@ -28,10 +28,10 @@ pub mod tokens;
 pub mod train;
 
 pub use error::SlmError;
-pub use model::{Base, Lora, Model, ScratchConfig, Vocabulary};
+pub use model::{Base, Head, Lora, Model, ScratchConfig, Task, Vocabulary};
 pub use runtime::Runtime;
 pub use serve::{Classifier, Embedder, Embeddings, Prediction, ServeOptions};
 pub use train::{
-    CheckpointOptions, Example, Freeze, Hooks, Progress, Schedule, Summary, TrainOptions,
-    TrainingData,
+    CheckpointOptions, ClassWeights, Example, Freeze, Hooks, Progress, Schedule, Summary, Target,
+    TrainOptions, TrainingData, Validation,
 };

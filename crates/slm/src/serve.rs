@@ -1,4 +1,4 @@
-//! Batched inference: embeddings and class probabilities, in the order of the texts.
+//! Batched inference: embeddings, labels and numbers, in the order of the texts.
 //!
 //! Texts are sorted by length, so that little is computed on padding; a row's result does not
 //! depend on its batch-mates (padding has attention weight exactly zero).
@@ -9,6 +9,7 @@ use ort::value::TensorRef;
 use crate::error::SlmError;
 use crate::graph::{self, SessionOptions};
 use crate::model::encoder::{ATTENTION_MASK, INPUT_IDS};
+use crate::model::heads::{self, Head, Task};
 use crate::model::{Model, Serve};
 use crate::runtime::Runtime;
 use crate::tokens::{Encoded, Tokens};
@@ -53,13 +54,15 @@ impl Embeddings {
     }
 }
 
-/// What a classifier says about one text.
+/// What one head says about one text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// The most probable label, as an index into the model's labels.
+    /// The most probable label, as an index into the head's labels; 0 of a number head.
     pub label: usize,
-    /// One probability a label.
+    /// One probability a label; of a multi-label head each on its own, of a number head none.
     pub probabilities: Vec<f32>,
+    /// The numbers of a number head, one a label.
+    pub numbers: Vec<f32>,
     /// The text was longer than the model takes; its end was not seen.
     pub cut: bool,
     /// The text holds no token the model knows: the probabilities say nothing about it.
@@ -105,7 +108,7 @@ impl Embedder {
 #[derive(Debug)]
 pub struct Classifier {
     server: Server,
-    labels: Vec<String>,
+    heads: Vec<Head>,
 }
 
 impl Classifier {
@@ -115,36 +118,54 @@ impl Classifier {
     /// [`SlmError::NotAClassifier`] if the model has no head; [`SlmError::Runtime`],
     /// [`SlmError::WeightMissing`].
     pub fn new(runtime: &Runtime, model: &Model, options: &ServeOptions) -> Result<Self, SlmError> {
-        if model.labels.is_empty() {
+        if model.heads.is_empty() {
             return Err(SlmError::NotAClassifier {
                 path: "model in memory".into(),
             });
         }
         Ok(Self {
             server: Server::new(runtime, model, Serve::Classes, options)?,
-            labels: model.labels.clone(),
+            heads: model.heads.clone(),
         })
     }
 
-    /// The labels, in the order of the probabilities.
+    /// The labels of the first head, in the order of its probabilities.
     #[must_use]
     pub fn labels(&self) -> &[String] {
-        &self.labels
+        &self.heads[0].labels
     }
 
-    /// One prediction a text, in order.
+    /// All heads, at least one.
+    #[must_use]
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
+    }
+
+    /// One prediction a text by the first head, in order.
+    ///
+    /// # Errors
+    /// As [`Classifier::predict_all`].
+    pub fn predict<S: AsRef<str>>(&mut self, texts: &[S]) -> Result<Vec<Prediction>, SlmError> {
+        let all = self.predict_all(texts)?;
+        Ok(all.into_iter().map(|mut heads| heads.remove(0)).collect())
+    }
+
+    /// For each text, in order, one prediction a head.
     ///
     /// # Errors
     /// [`SlmError::Tokenizer`], [`SlmError::Runtime`].
-    pub fn predict<S: AsRef<str>>(&mut self, texts: &[S]) -> Result<Vec<Prediction>, SlmError> {
+    pub fn predict_all<S: AsRef<str>>(
+        &mut self,
+        texts: &[S],
+    ) -> Result<Vec<Vec<Prediction>>, SlmError> {
         let encoded = self.server.tokens.encode(texts)?;
-        let values = self.server.run(&encoded, "probabilities")?;
-        let rows = values.chunks_exact(self.labels.len());
-        let predictions = rows.zip(encoded).map(|(row, encoded)| Prediction {
-            label: argmax(row),
-            probabilities: row.to_vec(),
-            cut: encoded.cut,
-            only_unknown: encoded.only_unknown,
+        let values = self.server.run(&encoded, "logits")?;
+        let ranges = heads::ranges(&self.heads);
+        let rows = values.chunks_exact(self.server.width).zip(&encoded);
+        let predictions = rows.map(|(row, encoded)| {
+            let all = self.heads.iter().zip(&ranges);
+            all.map(|(head, range)| prediction(head, &row[range.clone()], encoded))
+                .collect()
         });
         Ok(predictions.collect())
     }
@@ -172,7 +193,7 @@ impl Server {
             tokens: model.tokens.clone(),
             width: match serve {
                 Serve::Embeddings => model.config.hidden,
-                _ => model.labels.len(),
+                _ => model.outputs(),
             },
             batch: options.batch.max(1),
         })
@@ -227,6 +248,20 @@ impl Server {
             Ok(outputs[name].try_extract_tensor::<f32>()?.1.to_vec())
         };
         run().map_err(SlmError::runtime(format!("run a batch of {}", rows.len())))
+    }
+}
+
+fn prediction(head: &Head, logits: &[f32], encoded: &Encoded) -> Prediction {
+    let probabilities = head.probabilities(logits);
+    Prediction {
+        label: argmax(&probabilities),
+        numbers: match head.task {
+            Task::Number => logits.to_vec(),
+            _ => Vec::new(),
+        },
+        probabilities,
+        cut: encoded.cut,
+        only_unknown: encoded.only_unknown,
     }
 }
 

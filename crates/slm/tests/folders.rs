@@ -11,7 +11,7 @@ use noisegate_slm::graph::{self, SessionOptions};
 use noisegate_slm::model::names::{HEAD_BIAS, HEAD_WEIGHT};
 use noisegate_slm::params::Array;
 use noisegate_slm::{
-    Base, Classifier, Embedder, Model, ScratchConfig, ServeOptions, SlmError, Vocabulary,
+    Base, Classifier, Embedder, Head, Model, ScratchConfig, ServeOptions, SlmError, Vocabulary,
 };
 use ort::value::TensorRef;
 
@@ -110,7 +110,7 @@ fn python_scores_a_saved_folder_as_we_do() {
         return;
     };
     let mut model = scratch();
-    model.labels = vec!["bills".to_owned(), "care".to_owned(), "other".to_owned()];
+    model.heads = vec![Head::single(["bills", "care", "other"])];
     let mut noise = common::Noise(2);
     for (name, shape) in [(HEAD_WEIGHT, vec![3, 16]), (HEAD_BIAS, vec![3])] {
         let data = noise.many(shape.iter().product());

@@ -11,9 +11,10 @@ use noisegate_workflow::{
 use serde_json::Value;
 
 use crate::plugin::{Kind, Parameter, ParameterKind, Plugin, Plugins};
+use crate::slm;
 
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+pub(crate) const MIB: u64 = 1 << 20;
+pub(crate) const GIB: u64 = 1 << 30;
 
 /// Everything that a workflow can name.
 pub fn catalog(plugins: &Plugins) -> Catalog {
@@ -49,19 +50,19 @@ fn host_steps() -> Vec<StepSignature> {
         judge(),
         augment(),
         pretrain(),
-        train(),
-        evaluate(),
+        slm::train_signature(),
+        slm::evaluate_signature(),
     ]
 }
 
-fn all_cores(memory_bytes: u64) -> Weight {
+pub(crate) fn all_cores(memory_bytes: u64) -> Weight {
     Weight {
         cores: Cores::All,
         memory_bytes,
     }
 }
 
-fn seed() -> ParamSpec {
+pub(crate) fn seed() -> ParamSpec {
     ParamSpec::int("seed", 0, i64::from(u32::MAX))
         .default(0)
         .help("seed of every random choice")
@@ -219,120 +220,6 @@ fn pretrain() -> StepSignature {
     )
     .with(seed())
     .weight(all_cores(6 * GIB))
-}
-
-fn train() -> StepSignature {
-    StepSignature::host("slm:train", "trains a small encoder as a classifier")
-        .reads(
-            PortSpec::many("records", PortType::Records)
-                .private()
-                .labelled()
-                .help("labelled texts, private to this site or released"),
-        )
-        .reads(
-            PortSpec::optional("base", PortType::Encoder)
-                .help("encoder to fine-tune; none: a small one from scratch"),
-        )
-        .makes("model", PortType::Classifier)
-        .with(
-            ParamSpec::int("epochs", 1, 1000)
-                .default(4)
-                .help("passes over the records"),
-        )
-        .with(
-            ParamSpec::int("batch", 1, 1024)
-                .default(32)
-                .help("records in an optimiser step"),
-        )
-        .with(
-            ParamSpec::int("tokens_max", 8, 512)
-                .default(64)
-                .help("longer texts are cut"),
-        )
-        .with(ParamSpec::float("learning_rate", 1e-7, 1.0).or_null().help(
-            "peak learning rate; by default 1e-3 from scratch, 3e-4 with a base, 2e-3 with LoRA",
-        ))
-        .with(
-            ParamSpec::int("lora_rank", 0, 256).default(0).help(
-                "with a base: train low-rank updates of this rank only; 0 trains all weights",
-            ),
-        )
-        .with(
-            ParamSpec::float("weight_decay", 0.0, 0.999)
-                .default(0.01)
-                .help("AdamW's weight decay"),
-        )
-        .with(
-            ParamSpec::float("warm_up", 0.0, 0.9)
-                .default(0.1)
-                .help("share of the steps in which the learning rate rises"),
-        )
-        .with(
-            ParamSpec::float("dropout", 0.0, 0.9)
-                .default(0.1)
-                .help("dropout probability"),
-        )
-        .with(
-            ParamSpec::float("released_weight", 0.0, 100.0)
-                .default(1.0)
-                .help("weight of a released record beside a private one"),
-        )
-        .with(
-            ParamSpec::int("layers", 1, 24)
-                .default(2)
-                .help("from scratch: transformer layers"),
-        )
-        .with(
-            ParamSpec::int("hidden", 16, 1024)
-                .default(128)
-                .help("from scratch: width of a token"),
-        )
-        .with(
-            ParamSpec::int("heads", 1, 16)
-                .default(4)
-                .help("from scratch: attention heads; they divide `hidden`"),
-        )
-        .with(
-            ParamSpec::int("intermediate", 16, 4096)
-                .default(512)
-                .help("from scratch: width of the feed-forward layer"),
-        )
-        .with(
-            ParamSpec::int("vocabulary", 300, 65_536)
-                .default(8000)
-                .help("from scratch: entries of the WordPiece vocabulary"),
-        )
-        .with(seed())
-        .weight(all_cores(3 * GIB))
-}
-
-fn evaluate() -> StepSignature {
-    StepSignature::host(
-        "slm:evaluate",
-        "scores a classifier: accuracy, macro-F1, confusion matrix",
-    )
-    .reads(
-        PortSpec::one("model", PortType::Classifier)
-            .private()
-            .help("the classifier"),
-    )
-    .reads(
-        PortSpec::one("records", PortType::Records)
-            .private()
-            .labelled()
-            .help("held-out labelled texts"),
-    )
-    .makes("report", PortType::Report)
-    .with(
-        ParamSpec::int("batch", 1, 4096)
-            .default(64)
-            .help("records scored together"),
-    )
-    .with(seed())
-    .weight(Weight {
-        cores: Cores::One,
-        memory_bytes: 512 * MIB,
-    })
 }
 
 fn guest_step(plugin: &Plugin) -> StepSignature {

@@ -7,7 +7,7 @@
 //! guest.rs   `guest:NAME`                       sandbox + gate + ledger
 //! audit/      canaries through the same gate       noisegate-audit
 //! llm.rs     `llm:cluster|judge|augment|pretrain`   candle
-//! slm.rs     `slm:train|evaluate`               ONNX Runtime
+//! slm/       `slm:train|evaluate`               ONNX Runtime
 //! ```
 //!
 //! Every step is a thin adapter: it turns artifacts into a crate's plain structs,

@@ -38,6 +38,7 @@ pub fn registry(tools: Tools) -> Registry {
         "slm:train",
         Box::new(slm::Train {
             onnxruntime: tools.onnxruntime.clone(),
+            checkpoint: None,
         }),
     );
     add(

@@ -129,7 +129,7 @@ fn resolve_data(data: &PlannedData, workflow_folder: &Path) -> Result<Input, Lac
 }
 
 /// The declared format, packed as the file's extension says.
-fn file_kind(path: &Path, format: Format) -> FileKind {
+pub(crate) fn file_kind(path: &Path, format: Format) -> FileKind {
     let format = match format {
         Format::Jsonl => records::Format::Jsonl,
         Format::Csv => records::Format::Csv,

@@ -49,9 +49,20 @@ struct Charge {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Score {
-    accuracy: f64,
-    macro_f1: f64,
+    /// None of a head that gives numbers.
+    accuracy: Option<f64>,
+    macro_f1: Option<f64>,
+    /// Of a head that gives numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mean_absolute_error: Option<Interval>,
     rows: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Interval {
+    score: f64,
+    low: f64,
+    high: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -235,11 +246,11 @@ pub fn text(summary: &Summary) -> String {
                 .to_vec(),
         ];
         rows.extend(summary.scores.iter().map(|Scored { step, score }| {
-            vec![
-                step.clone(),
-                format!("{:.4}", score.accuracy),
-                format!("{:.4}", score.macro_f1),
-            ]
+            if let Some(error) = &score.mean_absolute_error {
+                return vec![step.clone(), format!("mean error {:.4}", error.score)];
+            }
+            let shown = |score: Option<f64>| score.map_or("-".to_owned(), |s| format!("{s:.4}"));
+            vec![step.clone(), shown(score.accuracy), shown(score.macro_f1)]
         }));
         text.push_str(&format!("\n{}", out::table(&rows)));
     }

@@ -49,6 +49,28 @@ impl BootstrapOptions {
     }
 }
 
+/// How to resample a statistic of one's own.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Resampling {
+    /// How many times, 100 to 100,000.
+    pub resamples: usize,
+    /// The interval's coverage; above 0 and below 1.
+    pub coverage: f64,
+    /// The same seed gives the same interval.
+    pub seed: u64,
+}
+
+impl Resampling {
+    /// 2,000 resamples, 95 % coverage.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            resamples: 2000,
+            coverage: 0.95,
+            seed,
+        }
+    }
+}
+
 /// A score and where it may lie.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
@@ -137,6 +159,25 @@ impl BootstrapOptions {
         }
         Ok(())
     }
+}
+
+/// The interval of a statistic of chosen rows.
+///
+/// # Errors
+/// [`Error::Option`] for a resampling out of range.
+pub(super) fn interval_of(
+    rows: usize,
+    resampling: Resampling,
+    statistic: impl Fn(&[usize]) -> f64,
+) -> Result<Interval> {
+    let options = BootstrapOptions {
+        statistic: Statistic::Accuracy,
+        classes: 0,
+        resamples: resampling.resamples,
+        coverage: resampling.coverage,
+        seed: resampling.seed,
+    };
+    resample(rows, &options, statistic).map(|(interval, _)| interval)
 }
 
 /// The statistic on all rows with its percentile interval, and its sorted resampled values.

@@ -3,18 +3,29 @@
 //! ```text
 //! [Prediction { truth, predicted, confidence }] ─┬─ evaluate         ─> Evaluation (serialisable)
 //!                                                ├─ bootstrap        ─> Interval
-//!                                                └─ paired_bootstrap ─> Difference of two models
+//!                                                ├─ paired_bootstrap ─> Difference of two models
+//!                                                └─ report           ─> all of it, and subgroups
+//! [ManyLabels]                                   ─── evaluate_many    ─> yes-or-no for each label
+//! [(truth, number)]                              ─── evaluate_numbers ─> distances
 //! ```
 //!
 //! Scores of private rows are private: nothing here lowers that.
 
 mod bootstrap;
 mod calibration;
+mod groups;
+mod many;
+mod numbers;
+mod report;
 
 pub use bootstrap::{
-    BootstrapOptions, Difference, Interval, Statistic, bootstrap, paired_bootstrap,
+    BootstrapOptions, Difference, Interval, Resampling, Statistic, bootstrap, paired_bootstrap,
 };
 pub use calibration::expected_calibration_error;
+pub use groups::{ReliabilityBin, Subgroup, reliability, subgroups};
+pub use many::{ManyLabels, ManyLabelsEvaluation, evaluate_many};
+pub use numbers::{NumbersEvaluation, evaluate_numbers};
+pub use report::{Beyond, Comparison, EvaluationReport, Subgroups, report};
 
 use serde::{Deserialize, Serialize};
 

@@ -160,3 +160,113 @@ proptest! {
         prop_assert!((0.0..=1.0).contains(&evaluation.macro_f1));
     }
 }
+
+#[test]
+fn subgroups_are_scored_apart_and_the_largest_comes_first() {
+    let groups: Vec<String> = ["x", "x", "y", "x", "y", "x", "x"]
+        .map(str::to_owned)
+        .to_vec();
+    let scored = subgroups(&predictions(&PAIRS), &groups, 4, 1).unwrap();
+    let told: Vec<(&str, usize)> = scored.iter().map(|g| (g.name.as_str(), g.rows)).collect();
+    assert_eq!(told, [("x", 5), ("y", 2)]);
+    // x: (0,0) (0,0) (1,1) (2,2) (2,0); y: (0,1) (1,2).
+    assert!(close(scored[0].accuracy.score, 0.8) && close(scored[1].accuracy.score, 0.0));
+    assert!(scored[0].accuracy.low < 0.8 && scored[0].accuracy.high <= 1.0);
+    assert!(subgroups(&predictions(&PAIRS), &groups[1..], 4, 1).is_err());
+}
+
+#[test]
+fn reliability_bins_hold_every_row_once() {
+    let rows: Vec<Prediction> = (0..100)
+        .map(|i| Prediction {
+            truth: 0,
+            predicted: usize::from(i % 4 == 0),
+            confidence: Some(f64::from(i) / 100.0),
+        })
+        .collect();
+    let bins = reliability(&rows);
+    assert_eq!(bins.iter().map(|bin| bin.rows).sum::<usize>(), 100);
+    assert!(
+        bins.iter()
+            .all(|bin| bin.confidence > bin.low - 1e-9 && bin.confidence <= bin.high)
+    );
+    assert!(reliability(&predictions(&PAIRS)).is_empty());
+}
+
+#[test]
+fn many_labels_agree_with_values_worked_out_by_hand() {
+    let row = |truth: [bool; 3], predicted: [bool; 3]| ManyLabels {
+        truth: truth.to_vec(),
+        predicted: predicted.to_vec(),
+    };
+    let rows = [
+        row([true, false, false], [true, false, false]),
+        row([true, true, false], [true, false, false]),
+        row([false, false, false], [false, true, false]),
+        row([false, false, false], [false, false, false]),
+    ];
+    let labels = LabelSet::new(["a", "b", "never"]).unwrap();
+    let scored = evaluate_many(&labels, &rows, Resampling::new(1)).unwrap();
+    assert!(close(scored.exact_match, 0.5) && close(scored.accuracy, 10.0 / 12.0));
+    // a: 2 of 2 found; b: one missed, one false. Pooled: TP 2, predicted 3, true 3.
+    assert!(close(scored.micro_f1.score, 4.0 / 6.0) && close(scored.macro_f1, 0.5));
+    assert_eq!(scored.classes[1].support, 1);
+    let ragged = [
+        row([true, false, false], [true, false, false]),
+        ManyLabels {
+            truth: vec![true],
+            predicted: vec![true],
+        },
+    ];
+    assert!(evaluate_many(&labels, &ragged, Resampling::new(1)).is_err());
+}
+
+#[test]
+fn numbers_agree_with_values_worked_out_by_hand() {
+    let pairs = [(1.0, 2.0), (2.0, 2.0), (3.0, 1.0)];
+    let scored = evaluate_numbers(&pairs, Resampling::new(1)).unwrap();
+    assert!(close(scored.mean_absolute_error.score, 1.0));
+    assert!(close(scored.root_mean_square_error, (5.0_f64 / 3.0).sqrt()));
+    assert!(close(scored.r_squared.unwrap(), 1.0 - 5.0 / 2.0));
+    let alike = evaluate_numbers(&[(1.0, 1.5)], Resampling::new(1)).unwrap();
+    assert_eq!(alike.r_squared, None);
+    assert!(evaluate_numbers(&[(1.0, f64::NAN)], Resampling::new(1)).is_err());
+}
+
+#[test]
+fn a_report_compares_with_a_baseline_and_survives_its_file() {
+    let better: Vec<(usize, usize)> = (0..200)
+        .map(|i| (i % 3, if i % 10 == 0 { 0 } else { i % 3 }))
+        .collect();
+    let worse: Vec<(usize, usize)> = (0..200)
+        .map(|i| (i % 3, if i % 2 == 0 { 0 } else { i % 3 }))
+        .collect();
+    let (better, worse) = (predictions(&better), predictions(&worse));
+    let beyond = Beyond {
+        baseline: Some(("local-only", &worse)),
+        ..Beyond::default()
+    };
+    let made = report(&labels(), &better, beyond).unwrap();
+    let with = made.comparison.as_ref().unwrap();
+    assert!(
+        with.accuracy.gain.low > 0.0 && with.accuracy.p_value < 0.01,
+        "{with:?}"
+    );
+    assert!(close(
+        with.baseline_accuracy + with.accuracy.gain.score,
+        made.evaluation.accuracy
+    ));
+    let text = serde_json::to_string(&made).unwrap();
+    let read: EvaluationReport = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, made);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(
+        json["accuracy"].is_number() && json.get("subgroups").is_none(),
+        "{text}"
+    );
+    let table = crate::table::render_report(&made);
+    assert!(
+        table.contains("against local-only") && table.contains("95 % interval"),
+        "{table}"
+    );
+}

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 
 use serde_json::{Map, Value};
 
-use super::Place;
+use super::{LIST_SEPARATOR, LabelForm, Place};
 use crate::source::{RowBudget, Utf8Guard};
 use crate::{Columns, Record, Result};
 
@@ -14,18 +14,25 @@ pub(super) struct JsonlRows {
     bytes: BufReader<Utf8Guard<Box<dyn Read + Send>>>,
     budget: RowBudget,
     columns: Columns,
+    labels: LabelForm,
     line: u64,
     buffer: Vec<u8>,
 }
 
 impl JsonlRows {
-    pub(super) fn new(bytes: Box<dyn Read + Send>, columns: Columns, place: &Place) -> Self {
+    pub(super) fn new(
+        bytes: Box<dyn Read + Send>,
+        columns: Columns,
+        labels: LabelForm,
+        place: &Place,
+    ) -> Self {
         let budget = RowBudget::new((place.row_bytes_max + BUFFER_BYTES) as u64);
         let guard = Utf8Guard::new(bytes, budget.clone());
         Self {
             bytes: BufReader::with_capacity(BUFFER_BYTES, guard),
             budget,
             columns,
+            labels,
             line: 0,
             buffer: Vec::new(),
         }
@@ -81,7 +88,20 @@ impl JsonlRows {
             let Some(column) = column else {
                 return Ok(None);
             };
+            let labels = match role {
+                "label" => self.labels,
+                _ => LabelForm::One,
+            };
             match take(&mut object, column, role, line, place)? {
+                Value::Number(cell) if labels == LabelForm::Number => {
+                    Ok(Some(Some(cell.to_string())))
+                }
+                Value::Array(cells) if labels == LabelForm::Many => {
+                    let joined = joined(&cells).map_err(|problem| {
+                        place.malformed(line, format!("`{column}` {problem}"))
+                    })?;
+                    Ok(Some(Some(joined)))
+                }
                 Value::String(cell) => Ok(Some(Some(cell))),
                 Value::Number(cell) if !cell.is_f64() => Ok(Some(Some(cell.to_string()))),
                 Value::Null => Ok(Some(None)),
@@ -95,6 +115,20 @@ impl JsonlRows {
         let unit = cell(&self.columns.unit, "unit")?;
         place.record(line, text, label.flatten(), unit)
     }
+}
+
+/// The labels of a list, as one string.
+fn joined(cells: &[Value]) -> std::result::Result<String, &'static str> {
+    let label = |cell: &Value| match cell {
+        Value::String(label) if !label.contains(LIST_SEPARATOR) => Ok(label.clone()),
+        Value::String(_) => Err("has a label with `;` in it, which stands between labels"),
+        _ => Err("is a list with something that is no string"),
+    };
+    let labels: Vec<String> = cells
+        .iter()
+        .map(label)
+        .collect::<std::result::Result<_, _>>()?;
+    Ok(labels.join(&LIST_SEPARATOR.to_string()))
 }
 
 /// Takes one column. Two roles may name the same column, so it is copied, not removed.

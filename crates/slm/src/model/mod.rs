@@ -1,4 +1,4 @@
-//! A model: configuration, weights, tokenizer, and the labels of its head if it has one.
+//! A model: configuration, weights, tokenizer, and its heads if it has any.
 //!
 //! ```text
 //! Base::Folder ──read──┐
@@ -10,12 +10,14 @@
 
 pub mod config;
 pub mod encoder;
+pub mod heads;
 pub(crate) mod lora;
 pub mod names;
 mod read;
 mod save;
 mod scratch;
 
+pub use heads::{Head, Task};
 pub use lora::Lora;
 pub(crate) use scratch::random_matrix;
 pub use scratch::{ScratchConfig, Vocabulary};
@@ -23,7 +25,7 @@ pub use scratch::{ScratchConfig, Vocabulary};
 use std::path::PathBuf;
 
 use crate::error::SlmError;
-use crate::graph::{self, Dim, Graph, OnnxGraph, Op, Weights};
+use crate::graph::{self, Dim, Graph, OnnxGraph, Weights};
 use crate::params::Parameters;
 use crate::tokens::Tokens;
 use config::EncoderConfig;
@@ -47,8 +49,8 @@ pub struct Model {
     pub weights: Parameters,
     /// The tokenizer.
     pub tokens: Tokens,
-    /// The labels of the head, in the order of its rows; empty for a bare encoder.
-    pub labels: Vec<String>,
+    /// What its outputs mean; empty for a bare encoder.
+    pub heads: Vec<Head>,
 }
 
 /// What a serving graph puts out.
@@ -56,7 +58,7 @@ pub struct Model {
 pub enum Serve {
     /// `sentence_embedding`: mean-pooled states of length 1, `[batch, d]`.
     Embeddings,
-    /// `logits` and `probabilities`, both `[batch, labels]`.
+    /// `logits`, `[batch, outputs]`, all heads side by side.
     Classes,
     /// `logits` and `sentence_embedding`, for the `.onnx` file.
     Everything,
@@ -78,17 +80,30 @@ impl Model {
         }
     }
 
+    /// A name for every output, in the order of the head's rows; empty for a bare encoder.
+    #[must_use]
+    pub fn labels(&self) -> Vec<String> {
+        heads::names(&self.heads)
+    }
+
+    /// How many numbers the heads give for a text.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        heads::outputs(&self.heads)
+    }
+
     /// Refuses a model whose head has other labels than `labels`, or has them in another order.
     ///
     /// # Errors
     /// [`SlmError::LabelMismatch`] with both lists.
     pub fn expect_labels(&self, labels: &[String]) -> Result<(), SlmError> {
-        if self.labels == labels {
+        let found = self.labels();
+        if found == labels {
             return Ok(());
         }
         let list = |labels: &[String]| format!("`{}`", labels.join("`, `"));
         Err(SlmError::LabelMismatch {
-            found: list(&self.labels),
+            found: list(&found),
             asked: list(labels),
         })
     }
@@ -109,13 +124,9 @@ impl Model {
         let mut nothing = Additions::default();
         let states = encoder(&mut graph, &self.config, batch, length, &mut nothing)?;
         let pooled = mean_pool(&mut graph, &states)?;
-        if serve != Serve::Embeddings && !self.labels.is_empty() {
-            let logits = head(&mut graph, &self.config, pooled, self.labels.len())?;
+        if serve != Serve::Embeddings && !self.heads.is_empty() {
+            let logits = head(&mut graph, &self.config, pooled, self.outputs())?;
             graph.output("logits", logits);
-            if serve == Serve::Classes {
-                let probabilities = graph.unary(Op::Softmax, logits);
-                graph.output("probabilities", probabilities);
-            }
         }
         if serve != Serve::Classes {
             let unit = normalise(&mut graph, pooled)?;

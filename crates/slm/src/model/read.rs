@@ -1,6 +1,5 @@
 //! A model folder in Hugging Face's layout, read with every name, shape and dtype checked.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::SafeTensors;
@@ -8,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Model;
 use super::config::EncoderConfig;
+use super::heads;
 use super::names::{self, HEAD_BIAS, HEAD_WEIGHT};
 use crate::error::SlmError;
 use crate::files;
@@ -22,31 +22,29 @@ impl Model {
     /// # Errors
     /// [`SlmError::Read`], [`SlmError::Config`], [`SlmError::Weights`],
     /// [`SlmError::WeightMissing`], [`SlmError::WeightShape`], [`SlmError::WeightDtype`],
-    /// [`SlmError::Tokenizer`], [`SlmError::VocabularyMismatch`].
+    /// [`SlmError::Tokenizer`], [`SlmError::VocabularyMismatch`], [`SlmError::PaddingMismatch`].
     pub fn read(folder: &Path) -> Result<Self, SlmError> {
         let path = folder.join("config.json");
         let json = read_config(&path)?;
         let config = EncoderConfig::parse(&json, &path)?;
-        let labels = labels(&json, &path)?;
+        let heads = heads::read(&json, &path)?;
         let length_max = own(&json, "length_max").and_then(Value::as_u64);
         let length_max = length_max.map_or(usize::MAX, |length| length as usize);
         let tokens = Tokens::read(
             &folder.join("tokenizer.json"),
             length_max.min(config.length_max()),
         )?;
-        let highest = tokens.highest_id();
-        if highest >= config.vocabulary {
-            return Err(SlmError::VocabularyMismatch {
-                highest,
-                rows: config.vocabulary,
-            });
-        }
-        let weights = read_weights(&folder.join("model.safetensors"), &config, labels.len())?;
+        fits(&tokens, &config)?;
+        let weights = read_weights(
+            &folder.join("model.safetensors"),
+            &config,
+            heads::outputs(&heads),
+        )?;
         Ok(Self {
             config,
             weights,
             tokens,
-            labels,
+            heads,
         })
     }
 
@@ -56,13 +54,33 @@ impl Model {
     /// As [`Model::read`], and [`SlmError::NotAClassifier`].
     pub fn read_classifier(folder: &Path) -> Result<Self, SlmError> {
         let model = Self::read(folder)?;
-        if model.labels.is_empty() {
+        if model.heads.is_empty() {
             return Err(SlmError::NotAClassifier {
                 path: folder.to_owned(),
             });
         }
         Ok(model)
     }
+}
+
+/// Refuses a tokenizer that was made for another model.
+///
+/// Embeddings are often padded to a round number of rows, so a few rows more than ids are fine.
+fn fits(tokens: &Tokens, config: &EncoderConfig) -> Result<(), SlmError> {
+    let highest = tokens.highest_id();
+    if highest >= config.vocabulary || 2 * (highest + 1) < config.vocabulary {
+        return Err(SlmError::VocabularyMismatch {
+            highest,
+            rows: config.vocabulary,
+        });
+    }
+    if tokens.pad() as usize != config.pad {
+        return Err(SlmError::PaddingMismatch {
+            tokenizer: tokens.pad() as usize,
+            model: config.pad,
+        });
+    }
+    Ok(())
 }
 
 fn read_config(path: &Path) -> Result<Map<String, Value>, SlmError> {
@@ -86,46 +104,17 @@ fn own<'j>(json: &'j Map<String, Value>, key: &str) -> Option<&'j Value> {
     json.get("noisegate").and_then(|own| own.get(key))
 }
 
-/// The labels, if the folder is a classifier with mean pooling, which this crate marks.
-fn labels(json: &Map<String, Value>, path: &Path) -> Result<Vec<String>, SlmError> {
-    let pooling = own(json, "pooling");
-    let (Some(Value::String(pooling)), Some(Value::Object(names))) =
-        (pooling, json.get("id2label"))
-    else {
-        return Ok(Vec::new());
-    };
-    if pooling != "mean" {
-        let problem = format!("`noisegate.pooling` is `{pooling}`; only `mean` is known");
-        return Err(config_error(path, problem));
-    }
-    let mut by_id = BTreeMap::new();
-    for (id, name) in names {
-        match (id.parse::<usize>(), name.as_str()) {
-            (Ok(id), Some(name)) => by_id.insert(id, name.to_owned()),
-            _ => {
-                let problem = format!("`id2label` has the entry `{id}`; ids are numbers");
-                return Err(config_error(path, problem));
-            }
-        };
-    }
-    if by_id.keys().enumerate().any(|(i, id)| i != *id) {
-        let problem = "`id2label` skips an id; it counts from 0 without gaps".to_owned();
-        return Err(config_error(path, problem));
-    }
-    Ok(by_id.into_values().collect())
-}
-
 fn read_weights(
     path: &Path,
     config: &EncoderConfig,
-    labels: usize,
+    outputs: usize,
 ) -> Result<Parameters, SlmError> {
     let bytes = std::fs::read(path).map_err(SlmError::read(path))?;
     let file = files::open(path, &bytes)?;
     let mut expected = names::shapes(config);
-    if labels > 0 {
-        expected.push((HEAD_WEIGHT.to_owned(), vec![labels, config.hidden]));
-        expected.push((HEAD_BIAS.to_owned(), vec![labels]));
+    if outputs > 0 {
+        expected.push((HEAD_WEIGHT.to_owned(), vec![outputs, config.hidden]));
+        expected.push((HEAD_BIAS.to_owned(), vec![outputs]));
     }
     let mut weights = Parameters::default();
     for (name, shape) in expected {

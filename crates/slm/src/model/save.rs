@@ -8,9 +8,9 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{Model, Serve};
+use super::{Model, Serve, heads};
 use crate::error::SlmError;
 use crate::files;
 use crate::graph;
@@ -51,18 +51,11 @@ impl Model {
 
     fn config_json(&self) -> Value {
         let mut config = self.config.to_json();
-        if !self.labels.is_empty() {
-            let by_id = self.labels.iter().enumerate();
-            let by_id = by_id.map(|(id, label)| (id.to_string(), json!(label)));
-            config.insert("id2label".to_owned(), Value::Object(by_id.collect()));
-            let by_label = self.labels.iter().enumerate();
-            let by_label = by_label.map(|(id, label)| (label.clone(), json!(id)));
-            config.insert("label2id".to_owned(), Value::Object(by_label.collect()));
-        }
-        config.insert(
-            "noisegate".to_owned(),
-            json!({ "pooling": "mean", "length_max": self.tokens.length_max() }),
-        );
+        let mut own = Map::new();
+        own.insert("pooling".to_owned(), json!("mean"));
+        own.insert("length_max".to_owned(), json!(self.tokens.length_max()));
+        heads::write(&self.heads, &mut config, &mut own);
+        config.insert("noisegate".to_owned(), Value::Object(own));
         Value::Object(config)
     }
 }

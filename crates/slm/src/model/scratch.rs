@@ -93,7 +93,7 @@ pub(super) fn build<'t>(
         config,
         weights,
         tokens,
-        labels: Vec::new(),
+        heads: Vec::new(),
     })
 }
 

@@ -62,14 +62,15 @@ const STATE: &str = "state/";
 const BEST: &str = "best/";
 
 impl Checkpoint {
-    /// Writes the file anew; a reader sees the old one or the new one, never a part.
+    /// Writes the file anew; a reader sees the old one or the new one, never a part. What a killed
+    /// process left of a new one is overwritten.
     ///
     /// # Errors
     /// [`SlmError::Write`].
-    pub(super) fn write(&self, path: &Path, fingerprint: u64) -> Result<(), SlmError> {
+    pub(super) fn write(&self, path: &Path, fingerprint: Fingerprint) -> Result<(), SlmError> {
         let loss = self.place.loss.map_or(String::new(), bits);
         let mut metadata = HashMap::from([
-            ("fingerprint".to_owned(), format!("{fingerprint:016x}")),
+            ("fingerprint".to_owned(), fingerprint.to_string()),
             ("step".to_owned(), self.place.step.to_string()),
             ("epoch".to_owned(), self.place.epoch.to_string()),
             ("done".to_owned(), self.place.done.to_string()),
@@ -80,14 +81,15 @@ impl Checkpoint {
         if let Some(best) = &self.best {
             metadata.insert("best_epoch".to_owned(), best.epoch.to_string());
             metadata.insert("best_loss".to_owned(), bits(best.validation.loss));
-            metadata.insert("best_accuracy".to_owned(), bits(best.validation.accuracy));
+            let accuracy = best.validation.accuracy.map_or(String::new(), bits);
+            metadata.insert("best_accuracy".to_owned(), accuracy);
             let weights = best.weights.iter();
             arrays.extend(weights.map(|(name, array)| (BEST, name, array)));
         }
         let named = arrays
             .into_iter()
             .map(|(prefix, name, array)| (format!("{prefix}{name}"), array));
-        let partial = path.with_extension(format!("partial-{}", std::process::id()));
+        let partial = path.with_extension("partial");
         let written = files::write_arrays(&partial, named, metadata);
         let renamed =
             written.and_then(|()| std::fs::rename(&partial, path).map_err(SlmError::write(path)));
@@ -101,13 +103,14 @@ impl Checkpoint {
     /// Reads the file of a run with this fingerprint; `None` if there is none.
     ///
     /// # Errors
-    /// [`SlmError::Weights`] if it is cut short, [`SlmError::Checkpoint`] if it is of another run.
-    pub(super) fn read(path: &Path, fingerprint: u64) -> Result<Option<Self>, SlmError> {
+    /// [`SlmError::CheckpointDamaged`] if it is cut short, [`SlmError::Checkpoint`] if it is of
+    /// another run.
+    pub(super) fn read(path: &Path, fingerprint: Fingerprint) -> Result<Option<Self>, SlmError> {
         if !path.exists() {
             return Ok(None);
         }
         let bytes = std::fs::read(path).map_err(SlmError::read(path))?;
-        let damaged = |reason: String| SlmError::Weights {
+        let damaged = |reason: String| SlmError::CheckpointDamaged {
             path: path.to_owned(),
             reason,
         };
@@ -115,9 +118,10 @@ impl Checkpoint {
             SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let text = |key: &str| metadata.get(key).map_or("", String::as_str);
-        if text("fingerprint") != format!("{fingerprint:016x}") {
+        if let Some(differs) = fingerprint.differs_from(text("fingerprint")) {
             return Err(SlmError::Checkpoint {
                 path: path.to_owned(),
+                differs,
             });
         }
         let number = |key: &str| -> Result<usize, SlmError> {
@@ -125,7 +129,9 @@ impl Checkpoint {
             parsed.map_err(|_| damaged(format!("its `{key}` is no number")))
         };
         let (mut state, mut best) = (Parameters::default(), Parameters::default());
-        for (name, array) in files::read_arrays(path, &bytes)? {
+        let arrays =
+            files::read_arrays(path, &bytes).map_err(|error| damaged(error.to_string()))?;
+        for (name, array) in arrays {
             match (name.strip_prefix(STATE), name.strip_prefix(BEST)) {
                 (Some(name), _) => state.insert(name, array),
                 (_, Some(name)) => best.insert(name, array),
@@ -138,7 +144,10 @@ impl Checkpoint {
                 epoch: number("best_epoch")?,
                 validation: Validation {
                     loss: from_bits(text("best_loss")),
-                    accuracy: from_bits(text("best_accuracy")),
+                    accuracy: match text("best_accuracy") {
+                        "" => None,
+                        bits => Some(from_bits(bits)),
+                    },
                 },
                 weights: best,
             }),
@@ -165,40 +174,87 @@ fn from_bits(text: &str) -> f32 {
     f32::from_bits(u32::from_str_radix(text, 16).unwrap_or(f32::NAN.to_bits()))
 }
 
-/// A number that differs when anything the final weights depend on differs.
+/// Numbers that differ when anything the final weights depend on differs.
 ///
 /// Guards against mistakes, not against malice.
 ///
 /// Source: Fowler, Noll, Vo, FNV-1a with 64 bits.
-pub(super) fn fingerprint(model: &Model, rows: &Rows, options: &TrainOptions) -> u64 {
-    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-    // Checkpoints do not change the result, and threads its last bits at most.
-    let options = TrainOptions {
-        checkpoint: None,
-        threads: 1,
-        ..options.clone()
-    };
-    hash.add(format!("{:?} {:?} {options:?}", model.config, model.labels).as_bytes());
-    for row in rows.train.iter().chain(&rows.validation) {
-        for id in &row.ids {
-            hash.add(&id.to_le_bytes());
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    model: u64,
+    data: u64,
+    options: u64,
+}
+
+impl Fingerprint {
+    pub(super) fn of(model: &Model, rows: &Rows, options: &TrainOptions) -> Self {
+        // Checkpoints do not change the result, and threads its last bits at most.
+        let options = TrainOptions {
+            checkpoint: None,
+            threads: 1,
+            ..options.clone()
+        };
+        let mut of_model = Fnv::new();
+        of_model.add(format!("{:?} {:?}", model.config, model.heads).as_bytes());
+        for (name, array) in model.weights.iter() {
+            of_model.add(name.as_bytes());
+            // A sample is enough to tell two models apart.
+            for value in array.data.iter().step_by(997) {
+                of_model.add(&value.to_le_bytes());
+            }
         }
-        hash.add(&(row.target as u64).to_le_bytes());
-        hash.add(&row.weight.to_le_bytes());
-    }
-    for (name, array) in model.weights.iter() {
-        hash.add(name.as_bytes());
-        // A sample is enough to tell two models apart.
-        for value in array.data.iter().step_by(997) {
-            hash.add(&value.to_le_bytes());
+        let mut of_data = Fnv::new();
+        for row in rows.train.iter().chain(&rows.validation) {
+            for id in &row.ids {
+                of_data.add(&id.to_le_bytes());
+            }
+            of_data.add(format!("{} {:?}", row.head, row.known).as_bytes());
+            of_data.add(&row.weight.to_le_bytes());
+        }
+        let mut of_options = Fnv::new();
+        of_options.add(format!("{options:?}").as_bytes());
+        Self {
+            model: of_model.0,
+            data: of_data.0,
+            options: of_options.0,
         }
     }
-    hash.0
+
+    /// What this run has another of than the one that wrote `text`; `None` if nothing.
+    fn differs_from(&self, text: &str) -> Option<String> {
+        let parts = [
+            ("another model", self.model),
+            ("other data", self.data),
+            ("other options", self.options),
+        ];
+        let theirs: Vec<&str> = text.split(' ').collect();
+        if theirs.len() != parts.len() {
+            return Some("another version of noisegate, or is no checkpoint at all".to_owned());
+        }
+        let pairs = parts.iter().zip(theirs);
+        let differing = pairs.filter(|((_, ours), theirs)| format!("{ours:016x}") != *theirs);
+        let names: Vec<&str> = differing.map(|((name, _), _)| *name).collect();
+        (!names.is_empty()).then(|| names.join(" and "))
+    }
+}
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            out,
+            "{:016x} {:016x} {:016x}",
+            self.model, self.data, self.options
+        )
+    }
 }
 
 struct Fnv(u64);
 
 impl Fnv {
+    fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
     fn add(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
@@ -225,7 +281,7 @@ mod tests {
                 epoch: 1,
                 validation: Validation {
                     loss: 0.7,
-                    accuracy: 0.9,
+                    accuracy: Some(0.9),
                 },
                 weights: state.clone(),
             }),
@@ -233,26 +289,50 @@ mod tests {
         }
     }
 
+    const OURS: Fingerprint = Fingerprint {
+        model: 1,
+        data: 2,
+        options: 3,
+    };
+
     #[test]
     fn what_is_written_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.checkpoint");
-        assert_eq!(Checkpoint::read(&path, 5).unwrap(), None);
-        checkpoint().write(&path, 5).unwrap();
-        assert_eq!(Checkpoint::read(&path, 5).unwrap(), Some(checkpoint()));
+        assert_eq!(Checkpoint::read(&path, OURS).unwrap(), None);
+        checkpoint().write(&path, OURS).unwrap();
+        assert_eq!(Checkpoint::read(&path, OURS).unwrap(), Some(checkpoint()));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_checkpoint_of_another_run_is_refused() {
+    fn a_checkpoint_of_another_run_says_what_differs() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.checkpoint");
-        checkpoint().write(&path, 5).unwrap();
-        let error = Checkpoint::read(&path, 6).unwrap_err();
-        assert!(matches!(error, SlmError::Checkpoint { .. }), "{error:?}");
+        checkpoint().write(&path, OURS).unwrap();
+        let message = |print| Checkpoint::read(&path, print).unwrap_err().to_string();
+        let other = Fingerprint { model: 5, ..OURS };
+        assert!(message(other).contains("a run with another model; remove"));
+        let other = Fingerprint {
+            data: 5,
+            options: 5,
+            ..OURS
+        };
+        assert!(message(other).contains("other data and other options; remove"));
+        files::write_arrays(&path, [], HashMap::new()).unwrap();
+        assert!(message(OURS).contains("no checkpoint at all"));
+    }
+
+    #[test]
+    fn a_checkpoint_cut_short_says_how_to_start_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.checkpoint");
+        checkpoint().write(&path, OURS).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
-        let error = Checkpoint::read(&path, 5).unwrap_err();
-        assert!(matches!(error, SlmError::Weights { .. }), "{error:?}");
+        for length in [0, 5, bytes.len() - 3] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let error = Checkpoint::read(&path, OURS).unwrap_err().to_string();
+            assert!(error.contains("remove it to start the run anew"), "{error}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Fine-tunes an encoder, or trains a small one, as a classifier.
+//! Fine-tunes an encoder, or trains a small one, for the tasks of its heads.
 //!
 //! ```text
 //! examples ─ tokens ─ batches.rs ─> step.rs (loss, gradients by ONNX Runtime) ─> weights.rs (AdamW)
@@ -13,28 +13,35 @@
 mod adamw;
 mod batches;
 mod checkpoint;
+mod loss;
 mod options;
 mod rows;
 mod run;
 mod schedule;
+mod stages;
 mod step;
+mod targets;
 mod weights;
 
 pub use checkpoint::CheckpointOptions;
-pub use options::{Example, Freeze, Schedule, TrainOptions, TrainingData};
+pub use options::{ClassWeights, Example, Freeze, Schedule, Target, TrainOptions, TrainingData};
 
 use std::sync::atomic::AtomicBool;
 
 use crate::error::SlmError;
+use crate::model::heads::{self, Head};
 use crate::model::names::{HEAD_BIAS, HEAD_WEIGHT};
 use crate::model::{Base, Model, random_matrix};
 use crate::params::Array;
 use crate::random::Stream;
 use crate::runtime::Runtime;
+use targets::Outputs;
 
 /// Where a run stands, told after every step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress {
+    /// Stage, from 1, and how many there are; see [`TrainOptions::synthetic_first`].
+    pub stage: (usize, usize),
     /// Epoch, from 1.
     pub epoch: usize,
     /// Epochs planned.
@@ -58,10 +65,11 @@ pub struct Progress {
 /// How well the validation examples are labelled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Validation {
-    /// Mean cross-entropy.
+    /// Mean loss; of numbers, in their variance.
     pub loss: f32,
-    /// Share labelled right.
-    pub accuracy: f32,
+    /// Share of the decisions that are right: a label of a single-label head, each yes or no of a
+    /// multi-label head. None if all heads give numbers.
+    pub accuracy: Option<f32>,
 }
 
 /// What a caller hears and says during a run.
@@ -91,7 +99,7 @@ pub struct Summary {
     pub cut: usize,
     /// Examples without a token the model knows.
     pub only_unknown: usize,
-    /// Declared labels that no example has: the model will hardly ever give them.
+    /// Declared labels that no example has, if they were allowed.
     pub empty_labels: Vec<String>,
     /// Numbers in the model.
     pub parameters: usize,
@@ -99,12 +107,14 @@ pub struct Summary {
     pub seconds: f64,
 }
 
-/// Trains a classifier.
+/// Trains a model for the tasks of its heads.
 ///
 /// # Errors
 /// Before the first step: [`SlmError::Option`], [`SlmError::Labels`], [`SlmError::UnknownLabel`],
-/// [`SlmError::Weight`], [`SlmError::NoExamples`], [`SlmError::OneClass`], and those of reading the
-/// base. Later: [`SlmError::Diverged`], [`SlmError::Cancelled`], [`SlmError::Runtime`].
+/// [`SlmError::WrongTarget`], [`SlmError::Weight`], [`SlmError::NoExamples`],
+/// [`SlmError::NoExamplesOfHead`], [`SlmError::OneClass`], [`SlmError::EmptyLabels`],
+/// [`SlmError::ClassWeight`], [`SlmError::UnknownTexts`], [`SlmError::Checkpoint`],
+/// [`SlmError::CheckpointDamaged`], and those of reading the base. Later: [`SlmError::Diverged`], [`SlmError::Cancelled`], [`SlmError::Runtime`].
 pub fn train(
     runtime: &Runtime,
     base: &Base,
@@ -113,27 +123,32 @@ pub fn train(
     hooks: Hooks<'_>,
 ) -> Result<(Model, Summary), SlmError> {
     options.check()?;
-    let targets = options::targets(data.labels, data.examples)?;
-    options::targets(data.labels, data.validation)?;
-    options::check_classes(data.labels, data.examples, &targets)?;
+    let outputs = Outputs::new(data.heads)?;
+    let known = outputs.known(data.examples)?;
+    outputs.known(data.validation)?;
+    outputs.check_classes(data.examples, &known, options.allow_empty_labels)?;
+    outputs.factors(&options.class_weights)?;
     let texts = data.examples.iter().map(|example| example.text.as_str());
     let mut model = Model::from_base(base, texts, options.seed)?;
-    add_head(&mut model, data.labels, options.seed);
-    run::run(runtime, model, data, options, hooks)
+    add_heads(&mut model, data.heads, options.seed);
+    match options.synthetic_first {
+        None => run::run(runtime, model, data, options, hooks, (1, 1)),
+        Some(epochs) => stages::run(runtime, model, data, options, hooks, epochs),
+    }
 }
 
-/// A fresh head, unless the model has one for exactly these labels: then training goes on from it.
-fn add_head(model: &mut Model, labels: &[String], seed: u64) {
-    if model.labels == labels {
+/// Fresh heads, unless the model has exactly these: then training goes on from them.
+fn add_heads(model: &mut Model, heads: &[Head], seed: u64) {
+    if model.heads == heads {
         return;
     }
-    let shape = [labels.len(), model.config.hidden];
+    let shape = [heads::outputs(heads), model.config.hidden];
     let weight = random_matrix(&shape, 0.02, Stream::new(seed, HEAD_STREAM));
     model.weights.insert(HEAD_WEIGHT, weight);
     model
         .weights
-        .insert(HEAD_BIAS, Array::filled(&[labels.len()], 0.0));
-    model.labels = labels.to_vec();
+        .insert(HEAD_BIAS, Array::filled(&shape[..1], 0.0));
+    model.heads = heads.to_vec();
 }
 
 /// Stream number of the head's random weights; see [`Stream`].

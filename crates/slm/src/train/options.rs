@@ -1,31 +1,71 @@
 //! What a training run may be told, and the checks before hours are spent.
 
-use std::collections::HashMap;
-
 use super::checkpoint::CheckpointOptions;
 use crate::error::SlmError;
-use crate::model::Lora;
+use crate::model::{Head, Lora};
 
-/// One labelled text.
+/// What is known of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// Its label, for a single-label head.
+    Label(String),
+    /// All its labels, perhaps none, for a multi-label head.
+    Labels(Vec<String>),
+    /// Its numbers, one a label of the head, for a number head.
+    Numbers(Vec<f32>),
+}
+
+/// One text with what is known of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     /// The text.
     pub text: String,
-    /// Its label, one of the declared ones.
-    pub label: String,
+    /// What the head should say.
+    pub target: Target,
+    /// Which of the declared heads it trains.
+    pub head: usize,
     /// Its share in the loss: 1 for an ordinary example, less for a source trusted less.
     pub weight: f32,
+    /// Written by a language model: never held back for validation, which asks how well the
+    /// real texts are labelled.
+    pub synthetic: bool,
+}
+
+impl Example {
+    /// A real text with one label, for the first head.
+    #[must_use]
+    pub fn labelled(text: impl Into<String>, label: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            target: Target::Label(label.into()),
+            head: 0,
+            weight: 1.0,
+            synthetic: false,
+        }
+    }
 }
 
 /// What to train on.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainingData<'d> {
-    /// The labels of the head, in order: a public declaration, never read from the examples.
-    pub labels: &'d [String],
+    /// The heads, in order: a public declaration, never read from the examples.
+    pub heads: &'d [Head],
     /// The examples.
     pub examples: &'d [Example],
     /// Examples to choose the best epoch by; if empty, `validation_share` is carved off.
     pub validation: &'d [Example],
+}
+
+/// How much each label counts in the loss.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ClassWeights {
+    /// As much as its examples.
+    #[default]
+    Equal,
+    /// Rare labels are weighed up, so that each label of a head has the same share in the loss.
+    Balanced,
+    /// Factors by label, or by `head/label` where there are several heads; 1 for the others.
+    Given(Vec<(String, f32)>),
 }
 
 /// How the learning rate goes on after the warm-up.
@@ -87,8 +127,13 @@ pub struct TrainOptions {
     pub dropout: f32,
     /// Share of the target spread over all labels.
     pub label_smoothing: f32,
-    /// Weigh rare labels up, so that each label has the same share in the loss.
-    pub balance_labels: bool,
+    /// How much each label counts.
+    pub class_weights: ClassWeights,
+    /// Go on although a declared label has no example. Such a label is hardly ever predicted, so
+    /// it is refused unless somebody means it.
+    pub allow_empty_labels: bool,
+    /// Train this many epochs on the synthetic examples alone first, then on the real ones alone.
+    pub synthetic_first: Option<usize>,
     /// Which parts stay.
     pub freeze: Freeze,
     /// Train low-rank adapters and the head only: a third faster, with a rate near 1e-3.
@@ -121,7 +166,9 @@ impl Default for TrainOptions {
             clip_norm: 1.0,
             dropout: 0.0,
             label_smoothing: 0.0,
-            balance_labels: false,
+            class_weights: ClassWeights::Equal,
+            allow_empty_labels: false,
+            synthetic_first: None,
             freeze: Freeze::Nothing,
             lora: None,
             validation_share: 0.0,
@@ -145,7 +192,11 @@ impl TrainOptions {
         let micro = self.micro_batch.unwrap_or(1);
         let every = self.checkpoint.as_ref().map_or(1, |c| c.every_steps);
         let rank = self.lora.map_or(1, |lora| lora.rank);
-        let checks: [(&'static str, f64, bool, &'static str); 14] = [
+        let first = self.synthetic_first.unwrap_or(1);
+        let patience = self.patience.unwrap_or(1);
+        let checks: [(&'static str, f64, bool, &'static str); 16] = [
+            ("synthetic_first", first as f64, first > 0, at_least_one),
+            ("patience", patience as f64, patience > 0, at_least_one),
             ("rank", rank as f64, rank > 0, at_least_one),
             ("micro_batch", micro as f64, micro > 0, at_least_one),
             ("every_steps", every as f64, every > 0, at_least_one),
@@ -217,68 +268,4 @@ impl TrainOptions {
         }
         Ok(())
     }
-}
-
-/// Label indices of the examples.
-///
-/// # Errors
-/// [`SlmError::Labels`] for a list with fewer than two labels or a repeated one;
-/// [`SlmError::UnknownLabel`], [`SlmError::Weight`] with the example's index.
-pub(super) fn targets(labels: &[String], examples: &[Example]) -> Result<Vec<usize>, SlmError> {
-    if labels.len() < 2 {
-        return Err(SlmError::Labels {
-            problem: format!("has {} entries", labels.len()),
-        });
-    }
-    let mut index = HashMap::new();
-    for (id, label) in labels.iter().enumerate() {
-        if index.insert(label.as_str(), id).is_some() {
-            return Err(SlmError::Labels {
-                problem: format!("has `{label}` twice"),
-            });
-        }
-    }
-    let target = |(at, example): (usize, &Example)| {
-        if !(example.weight >= 0.0 && example.weight.is_finite()) {
-            return Err(SlmError::Weight {
-                index: at,
-                weight: example.weight,
-            });
-        }
-        index
-            .get(example.label.as_str())
-            .copied()
-            .ok_or_else(|| SlmError::UnknownLabel {
-                index: at,
-                label: example.label.clone(),
-                known: labels.len(),
-            })
-    };
-    examples.iter().enumerate().map(target).collect()
-}
-
-/// Refuses a training set that teaches nothing.
-///
-/// # Errors
-/// [`SlmError::NoExamples`], [`SlmError::OneClass`].
-pub(super) fn check_classes(
-    labels: &[String],
-    examples: &[Example],
-    targets: &[usize],
-) -> Result<(), SlmError> {
-    let mut seen = targets
-        .iter()
-        .zip(examples)
-        .filter(|(_, example)| example.weight > 0.0)
-        .map(|(target, _)| *target);
-    let Some(first) = seen.next() else {
-        return Err(SlmError::NoExamples);
-    };
-    if seen.all(|target| target == first) {
-        return Err(SlmError::OneClass {
-            examples: examples.len(),
-            label: labels[first].clone(),
-        });
-    }
-    Ok(())
 }

@@ -1,23 +1,34 @@
 //! Examples as the graph sees them: token ids, targets, weights.
 
 use super::batches::Batch;
-use super::options::{self, TrainOptions, TrainingData};
+use super::loss::{self, Weighing};
+use super::options::{Example, TrainOptions, TrainingData};
 use super::step::Inputs;
+use super::targets::{Known, Outputs};
 use crate::error::SlmError;
 use crate::model::Model;
+use crate::model::heads::{self, Head, Task};
 use crate::random::Stream;
 
 /// Stream of the validation split; see [`Stream`].
 const SPLIT: u64 = 1 << 43;
 
+/// One text in so many may hold no token the model knows; more mean that the model does not fit.
+const UNKNOWN_ONE_IN: usize = 10;
+
 /// An example ready for the graph.
+#[derive(Clone, Debug)]
 pub(super) struct Row {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// Index of its label.
-    pub target: usize,
+    /// The head it trains.
+    pub head: usize,
+    /// What the head should say.
+    pub known: Known,
     /// Its share in the loss.
     pub weight: f32,
+    /// Written by a language model.
+    pub synthetic: bool,
 }
 
 /// The rows of a run, and what was noticed on the way.
@@ -26,130 +37,197 @@ pub(super) struct Rows {
     pub train: Vec<Row>,
     /// To choose the best epoch by.
     pub validation: Vec<Row>,
+    /// Factor of each output's share in the loss.
+    pub factors: Vec<f32>,
+    /// Mean and deviation of each output's numbers; 0 and 1 where there are none.
+    pub scales: Vec<(f32, f32)>,
     /// Examples whose end was cut off.
     pub cut: usize,
     /// Examples without a token the model knows.
     pub only_unknown: usize,
+    /// Outputs that no example asks for.
+    pub empty_labels: Vec<String>,
 }
 
-/// Encodes, splits and balances as the options say.
+/// Encodes, splits, weighs and scales as the options say.
 ///
 /// # Errors
-/// [`SlmError::Tokenizer`], [`SlmError::UnknownLabel`].
+/// [`SlmError::Tokenizer`], [`SlmError::UnknownTexts`], and those of [`Outputs`].
 pub(super) fn prepare(
     model: &Model,
     data: &TrainingData<'_>,
     options: &TrainOptions,
 ) -> Result<Rows, SlmError> {
+    let outputs = Outputs::new(data.heads)?;
+    let known = outputs.known(data.examples)?;
     let mut rows = Rows {
         train: Vec::new(),
         validation: Vec::new(),
+        factors: Vec::new(),
+        scales: Vec::new(),
         cut: 0,
         only_unknown: 0,
+        empty_labels: outputs.empty_labels(data.examples, &known),
     };
-    rows.train = encode(model, data.labels, data.examples, &mut rows)?;
-    rows.validation = encode(model, data.labels, data.validation, &mut rows)?;
+    rows.train = encode(model, data.examples, known, &mut rows)?;
+    let known = outputs.known(data.validation)?;
+    rows.validation = encode(model, data.validation, known, &mut rows)?;
     if rows.validation.is_empty() && options.validation_share > 0.0 {
         rows.validation = split(&mut rows.train, options);
     }
-    if options.balance_labels {
-        balance(&mut rows.train, data.labels.len());
+    rows.factors = match outputs.factors(&options.class_weights)? {
+        Some(factors) => factors,
+        None => balanced(&rows.train, data.heads),
+    };
+    rows.scales = scales(&rows.train, data.heads);
+    for row in rows.train.iter_mut().chain(&mut rows.validation) {
+        scale(row, &rows.scales, data.heads);
     }
     Ok(rows)
 }
 
 fn encode(
     model: &Model,
-    labels: &[String],
-    examples: &[options::Example],
+    examples: &[Example],
+    known: Vec<Known>,
     notes: &mut Rows,
 ) -> Result<Vec<Row>, SlmError> {
-    let targets = options::targets(labels, examples)?;
     let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
     let encoded = model.tokens.encode(&texts)?;
+    let unknown = encoded.iter().filter(|e| e.only_unknown).count();
+    if unknown * UNKNOWN_ONE_IN > encoded.len() {
+        return Err(SlmError::UnknownTexts {
+            count: unknown,
+            of: encoded.len(),
+            first: encoded.iter().position(|e| e.only_unknown).unwrap_or(0),
+        });
+    }
     notes.cut += encoded.iter().filter(|e| e.cut).count();
-    notes.only_unknown += encoded.iter().filter(|e| e.only_unknown).count();
-    let rows = encoded.into_iter().zip(targets).zip(examples);
-    let rows = rows.map(|((encoded, target), example)| Row {
+    notes.only_unknown += unknown;
+    let rows = encoded.into_iter().zip(known).zip(examples);
+    let rows = rows.map(|((encoded, known), example)| Row {
         ids: encoded.ids,
-        target,
+        head: example.head,
+        known,
         weight: example.weight,
+        synthetic: example.synthetic,
     });
     Ok(rows.collect())
 }
 
-/// Takes the validation share out of `rows`.
+/// Takes the validation share of the real rows out of `rows`.
 fn split(rows: &mut Vec<Row>, options: &TrainOptions) -> Vec<Row> {
-    let count = (rows.len() as f32 * options.validation_share) as usize;
-    let order = Stream::new(options.seed, SPLIT).shuffled(rows.len());
+    let real: Vec<usize> = (0..rows.len())
+        .filter(|&row| !rows[row].synthetic)
+        .collect();
+    let count = (real.len() as f32 * options.validation_share) as usize;
+    let order = Stream::new(options.seed, SPLIT).shuffled(real.len());
     let mut held: Vec<bool> = vec![false; rows.len()];
-    for &row in &order[..count] {
-        held[row] = true;
+    for &place in &order[..count] {
+        held[real[place]] = true;
     }
     let mut held = held.into_iter();
     rows.extract_if(.., |_| held.next().unwrap_or(false))
         .collect()
 }
 
-/// Scales weights so that each label that occurs has the same total.
-fn balance(rows: &mut [Row], labels: usize) {
-    let mut totals = vec![0.0f64; labels];
-    for row in rows.iter() {
-        totals[row.target] += f64::from(row.weight);
-    }
-    let used = totals.iter().filter(|t| **t > 0.0).count() as f64;
-    let all: f64 = totals.iter().sum();
+/// Factors by which each label of a single-label head has the same total, with the sum over the
+/// head as it was; and by which yes and no weigh the same for each label of a multi-label head.
+fn balanced(rows: &[Row], heads: &[Head]) -> Vec<f32> {
+    let mut totals = vec![0.0f64; heads::outputs(heads)];
+    let mut of_head = vec![0.0f64; heads.len()];
     for row in rows {
-        let total = totals[row.target];
-        if total > 0.0 {
-            row.weight = (f64::from(row.weight) * all / (used * total)) as f32;
+        let weight = f64::from(row.weight);
+        of_head[row.head] += weight;
+        match &row.known {
+            Known::Label(output) => totals[*output] += weight,
+            Known::Labels(outputs) => outputs.iter().for_each(|o| totals[*o] += weight),
+            Known::Numbers(_) => {}
         }
     }
+    let mut factors = vec![1.0; totals.len()];
+    for ((head, range), all) in heads.iter().zip(heads::ranges(heads)).zip(of_head) {
+        let used = totals[range.clone()].iter().filter(|t| **t > 0.0).count();
+        for output in range {
+            let total = totals[output];
+            factors[output] = match head.task {
+                _ if total == 0.0 => 1.0,
+                Task::SingleLabel => (all / (used as f64 * total)) as f32,
+                // A label that nearly every row has is not weighed down to nothing.
+                Task::MultiLabel => ((all - total) / total).clamp(0.1, 100.0) as f32,
+                Task::Number => 1.0,
+            };
+        }
+    }
+    factors
 }
 
-/// Labels that no row has.
-pub(super) fn empty_labels(rows: &[Row], labels: &[String]) -> Vec<String> {
-    let mut seen = vec![false; labels.len()];
-    for row in rows {
-        seen[row.target] = true;
+/// Mean and deviation of the numbers that the training rows know, by output.
+fn scales(rows: &[Row], heads: &[Head]) -> Vec<(f32, f32)> {
+    let ranges = heads::ranges(heads);
+    let mut scales = vec![(0.0, 1.0); heads::outputs(heads)];
+    for (index, head) in heads.iter().enumerate() {
+        if head.task != Task::Number {
+            continue;
+        }
+        for (place, output) in ranges[index].clone().enumerate() {
+            let values = rows.iter().filter(|row| row.head == index);
+            let values = values.filter_map(|row| match &row.known {
+                Known::Numbers(numbers) => Some(f64::from(numbers[place])),
+                _ => None,
+            });
+            let values: Vec<f64> = values.collect();
+            let count = values.len().max(1) as f64;
+            let mean = values.iter().sum::<f64>() / count;
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+            // Numbers that are all alike stay a distance of zero from their mean.
+            let deviation = if variance > 1e-12 {
+                variance.sqrt()
+            } else {
+                1.0
+            };
+            scales[output] = (mean as f32, deviation as f32);
+        }
     }
-    let unseen = labels.iter().zip(seen).filter(|(_, seen)| !seen);
-    unseen.map(|(label, _)| label.clone()).collect()
+    scales
+}
+
+fn scale(row: &mut Row, scales: &[(f32, f32)], heads: &[Head]) {
+    let start = heads::ranges(heads)[row.head].start;
+    if let Known::Numbers(numbers) = &mut row.known {
+        for (number, (mean, deviation)) in numbers.iter_mut().zip(&scales[start..]) {
+            *number = (*number - mean) / deviation;
+        }
+    }
 }
 
 /// How a batch becomes numbers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Filling {
+pub(super) struct Filling<'f> {
     /// Rows of the session; missing ones are padding.
     pub size: usize,
-    /// Labels of the head.
-    pub labels: usize,
+    /// The heads.
+    pub heads: &'f [Head],
     /// The id rows are padded with.
     pub pad: u32,
-    /// A row's targets sum to this times its weight.
-    pub scale: f32,
-    /// Share of the target spread over all labels.
-    pub smoothing: f32,
+    /// How targets weigh.
+    pub weighing: Weighing<'f>,
 }
 
 /// Pads a batch to its session's shape.
-pub(super) fn fill(rows: &[Row], batch: &Batch, filling: Filling) -> Inputs {
-    let (size, labels) = (filling.size, filling.labels);
+pub(super) fn fill(rows: &[Row], batch: &Batch, filling: Filling<'_>) -> Inputs {
+    let size = filling.size;
+    let chosen = batch.rows.iter().map(|&row| &rows[row]);
     let mut inputs = Inputs {
         ids: vec![i64::from(filling.pad); size * batch.length],
         mask: vec![0; size * batch.length],
-        targets: vec![0.0; size * labels],
+        loss: loss::fill(filling.heads, chosen.clone(), size, filling.weighing),
     };
-    for (at, &row) in batch.rows.iter().enumerate() {
-        let row = &rows[row];
+    for (at, row) in chosen.enumerate() {
         for (column, &id) in row.ids.iter().take(batch.length).enumerate() {
             inputs.ids[at * batch.length + column] = i64::from(id);
             inputs.mask[at * batch.length + column] = 1;
         }
-        let weight = row.weight * filling.scale;
-        let targets = &mut inputs.targets[at * labels..][..labels];
-        targets.fill(weight * filling.smoothing / labels as f32);
-        targets[row.target] += weight * (1.0 - filling.smoothing);
     }
     inputs
 }
@@ -161,58 +239,95 @@ mod tests {
     fn row(target: usize, weight: f32) -> Row {
         Row {
             ids: vec![2, 7, 3],
-            target,
+            head: 0,
+            known: Known::Label(target),
             weight,
+            synthetic: false,
         }
     }
 
     #[test]
     fn balanced_labels_have_equal_totals_and_the_sum_stays() {
-        let mut rows = vec![row(0, 1.0), row(0, 1.0), row(0, 1.0), row(2, 0.5)];
-        balance(&mut rows, 3);
+        let rows = vec![row(0, 1.0), row(0, 1.0), row(0, 1.0), row(2, 0.5)];
+        let factors = balanced(&rows, &[Head::single(["a", "b", "c"])]);
         let total = |label: usize| -> f32 {
-            let of_label = rows.iter().filter(|r| r.target == label);
-            of_label.map(|r| r.weight).sum()
+            let of_label = rows.iter().filter(|r| r.known == Known::Label(label));
+            of_label.map(|r| r.weight * factors[label]).sum()
         };
         assert!((total(0) - total(2)).abs() < 1e-6);
         assert!((total(0) + total(2) - 3.5).abs() < 1e-6);
     }
 
     #[test]
-    fn targets_of_a_row_sum_to_its_weight() {
+    fn yes_and_no_balance_for_each_label_of_many() {
+        let many = |labels: &[usize]| Row {
+            known: Known::Labels(labels.to_vec()),
+            ..row(0, 1.0)
+        };
+        let rows = [many(&[0]), many(&[]), many(&[1, 0]), many(&[0])];
+        let factors = balanced(&rows, &[Head::only(Task::MultiLabel, ["a", "b"])]);
+        assert!((factors[0] - 1.0 / 3.0).abs() < 1e-6 && (factors[1] - 3.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn numbers_are_scaled_to_mean_0_and_deviation_1() {
+        let heads = [Head::only(Task::Number, ["age"])];
+        let number = |value: f32| Row {
+            known: Known::Numbers(vec![value]),
+            ..row(0, 1.0)
+        };
+        let mut rows = vec![number(10.0), number(20.0), number(30.0)];
+        let scales = scales(&rows, &heads);
+        rows.iter_mut().for_each(|row| scale(row, &scales, &heads));
+        let expected = 1.5f32.sqrt();
+        let Known::Numbers(first) = &rows[0].known else {
+            panic!()
+        };
+        assert!((first[0] + expected).abs() < 1e-5, "{first:?}");
+        assert_eq!(scales[0].0, 20.0);
+    }
+
+    #[test]
+    fn a_batch_is_padded_to_its_sessions_shape() {
         let rows = vec![row(1, 0.5), row(0, 2.0)];
         let batch = Batch {
             rows: vec![1, 0],
             length: 4,
         };
+        let heads = [Head::single(["a", "b"])];
         let filling = Filling {
             size: 3,
-            labels: 2,
+            heads: &heads,
             pad: 9,
-            scale: 0.25,
-            smoothing: 0.1,
+            weighing: Weighing {
+                scale: 0.25,
+                smoothing: 0.0,
+                factors: &[1.0; 2],
+            },
         };
         let inputs = fill(&rows, &batch, filling);
         assert_eq!(inputs.ids, [2, 7, 3, 9, 2, 7, 3, 9, 9, 9, 9, 9]);
         assert_eq!(inputs.mask, [1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0]);
-        let sums: Vec<f32> = inputs.targets.chunks(2).map(|t| t.iter().sum()).collect();
-        for (sum, expected) in sums.iter().zip([0.5, 0.125, 0.0]) {
-            assert!((sum - expected).abs() < 1e-6);
-        }
-        assert!(inputs.targets[0] > inputs.targets[1]);
+        assert_eq!(inputs.loss, [[0.5, 0.0, 0.0, 0.125, 0.0, 0.0]]);
     }
 
     #[test]
-    fn a_split_takes_its_share_and_loses_no_row() {
-        let mut rows: Vec<Row> = (0..100).map(|i| row(i, 1.0)).collect();
+    fn a_split_takes_its_share_of_the_real_rows_and_loses_none() {
+        let mut rows: Vec<Row> = (0..150).map(|i| row(i, 1.0)).collect();
+        rows[100..].iter_mut().for_each(|row| row.synthetic = true);
         let options = TrainOptions {
             validation_share: 0.2,
             ..TrainOptions::default()
         };
         let held = split(&mut rows, &options);
-        assert_eq!((rows.len(), held.len()), (80, 20));
-        let mut all: Vec<usize> = rows.iter().chain(&held).map(|r| r.target).collect();
+        assert_eq!((rows.len(), held.len()), (130, 20));
+        assert!(held.iter().all(|row| !row.synthetic));
+        let label = |row: &Row| match row.known {
+            Known::Label(label) => label,
+            _ => panic!(),
+        };
+        let mut all: Vec<usize> = rows.iter().chain(&held).map(label).collect();
         all.sort_unstable();
-        assert_eq!(all, (0..100).collect::<Vec<_>>());
+        assert_eq!(all, (0..150).collect::<Vec<_>>());
     }
 }

@@ -6,15 +6,18 @@ use std::time::Instant;
 
 use super::adamw;
 use super::batches::{self, Batch};
-use super::checkpoint::{self, Best, Checkpoint, Place};
+use super::checkpoint::{Best, Checkpoint, Fingerprint, Place};
+use super::loss::Weighing;
 use super::options::{TrainOptions, TrainingData};
 use super::rows::{self, Filling, Row, Rows};
 use super::schedule;
 use super::step::{Step, StepShape};
+use super::targets::Known;
 use super::weights::Weights;
 use super::{Hooks, Progress, Summary, Validation};
 use crate::error::SlmError;
-use crate::model::{Model, lora};
+use crate::model::heads::{self, Head, Task};
+use crate::model::{Model, lora, names};
 use crate::params::Parameters;
 use crate::random::Stream;
 use crate::runtime::Runtime;
@@ -34,6 +37,7 @@ pub(super) fn run(
     data: &TrainingData<'_>,
     options: &TrainOptions,
     hooks: Hooks<'_>,
+    stage: (usize, usize),
 ) -> Result<(Model, Summary), SlmError> {
     let started = Instant::now();
     let length_max = options.length_max.min(model.config.length_max());
@@ -50,10 +54,11 @@ pub(super) fn run(
     if let Some(lora) = options.lora {
         lora::add(&mut model, lora, options.freeze.layers(), options.seed);
     }
+    descale(&mut model, &rows.scales)?;
     let weights = Weights::new(&model, options)?;
     let fingerprint = match &options.checkpoint {
-        None => 0,
-        Some(_) => checkpoint::fingerprint(&model, &rows, options),
+        None => Fingerprint::default(),
+        Some(_) => Fingerprint::of(&model, &rows, options),
     };
     // From here on they live in `weights`.
     model.weights = Parameters::default();
@@ -66,6 +71,7 @@ pub(super) fn run(
         weights,
         fingerprint,
         pool,
+        stage,
         sessions: BTreeMap::new(),
         checks: BTreeMap::new(),
     };
@@ -73,9 +79,10 @@ pub(super) fn run(
     if let Some(lora) = options.lora {
         lora::merge(&mut weights, lora)?;
     }
+    rescale(&mut weights, &trainer.rows.scales)?;
     summary.cut = trainer.rows.cut;
     summary.only_unknown = trainer.rows.only_unknown;
-    summary.empty_labels = rows::empty_labels(&trainer.rows.train, data.labels);
+    summary.empty_labels = std::mem::take(&mut trainer.rows.empty_labels);
     let mut model = trainer.model;
     model.weights = weights;
     summary.parameters = model.parameter_count();
@@ -92,8 +99,10 @@ struct Trainer<'t> {
     lengths: Vec<usize>,
     weights: Weights,
     /// What a checkpoint must have been made with.
-    fingerprint: u64,
+    fingerprint: Fingerprint,
     pool: rayon::ThreadPool,
+    /// Which of how many, to be told.
+    stage: (usize, usize),
     /// Training sessions by length.
     sessions: BTreeMap<usize, Step>,
     /// Validation sessions by length.
@@ -116,7 +125,7 @@ impl Trainer<'_> {
         let steps = options.steps_max.map_or(planned, |max| max.min(planned));
         let fingerprint = self.fingerprint;
         let (mut at, mut best) = self.resume(fingerprint)?;
-        let mut clock = Clock::new(at.step);
+        let mut clock = Clock::new(at.step, self.stage);
         while at.step < steps && !self.out_of_patience(at, best.as_ref()) {
             let length_max = self.model.tokens.length_max();
             let plan = batches::epoch(
@@ -170,7 +179,7 @@ impl Trainer<'_> {
         Ok((weights, summary))
     }
 
-    fn resume(&mut self, fingerprint: u64) -> Result<(Place, Option<Best>), SlmError> {
+    fn resume(&mut self, fingerprint: Fingerprint) -> Result<(Place, Option<Best>), SlmError> {
         let Some(options) = &self.options.checkpoint else {
             return Ok((Place::default(), None));
         };
@@ -187,7 +196,7 @@ impl Trainer<'_> {
         &self,
         place: Place,
         best: Option<&Best>,
-        fingerprint: u64,
+        fingerprint: Fingerprint,
     ) -> Result<(), SlmError> {
         match &self.options.checkpoint {
             Some(options) if place.step.is_multiple_of(options.every_steps) => {
@@ -236,7 +245,12 @@ impl Trainer<'_> {
         let mut sums = Vec::new();
         self.weights.clear_rows();
         for part in &parts {
-            let filling = self.filling(part.length, scale, self.options.label_smoothing);
+            let filling = self.filling(
+                part.length,
+                scale,
+                self.options.label_smoothing,
+                &self.rows.factors,
+            );
             let inputs = rows::fill(&self.rows.train, part, filling);
             if !self.sessions.contains_key(&part.length) {
                 let session = self.open(part.length, true)?;
@@ -273,13 +287,22 @@ impl Trainer<'_> {
         wanted.min(TOKENS_AT_ONCE / length).max(1)
     }
 
-    fn filling(&self, length: usize, scale: f32, smoothing: f32) -> Filling {
+    fn filling<'f>(
+        &'f self,
+        length: usize,
+        scale: f32,
+        smoothing: f32,
+        factors: &'f [f32],
+    ) -> Filling<'f> {
         Filling {
             size: self.rows_at_once(length),
-            labels: self.model.labels.len(),
+            heads: &self.model.heads,
             pad: self.model.tokens.pad(),
-            scale,
-            smoothing,
+            weighing: Weighing {
+                scale,
+                smoothing,
+                factors,
+            },
         }
     }
 
@@ -287,7 +310,7 @@ impl Trainer<'_> {
         let shape = StepShape {
             batch: self.rows_at_once(length),
             length,
-            labels: self.model.labels.len(),
+            heads: &self.model.heads,
             dropout: self.options.dropout,
             lora: self
                 .options
@@ -328,12 +351,14 @@ impl Trainer<'_> {
         let weight: f64 = held.iter().map(|row| f64::from(row.weight)).sum();
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         order.sort_by_key(|&row| lengths[row]);
-        let (labels, length_max) = (self.model.labels.len(), self.model.tokens.length_max());
-        let (mut loss, mut right) = (0.0f64, 0usize);
+        let ranges = heads::ranges(&self.model.heads);
+        let (outputs, length_max) = (self.model.outputs(), self.model.tokens.length_max());
+        let even = vec![1.0; outputs];
+        let (mut loss, mut right, mut decisions) = (0.0f64, 0usize, 0usize);
         let longest = lengths.iter().copied().max().unwrap_or(1);
         let size = self.rows_at_once(longest.min(length_max));
         for batch in batches::in_order(&order, &lengths, size, length_max) {
-            let filling = self.filling(batch.length, 1.0, 0.0);
+            let filling = self.filling(batch.length, 1.0, 0.0, &even);
             let inputs = rows::fill(&self.rows.validation, &batch, filling);
             if !self.checks.contains_key(&batch.length) {
                 let session = self.open(batch.length, false)?;
@@ -341,29 +366,81 @@ impl Trainer<'_> {
             }
             let session = self.checks.get_mut(&batch.length).expect("opened above");
             loss += f64::from(session.run(&inputs, 0.0, &mut Stream::new(0, 0))?);
-            let logits = session.logits().chunks_exact(labels);
+            let logits = session.logits().chunks_exact(outputs);
             for (row, logits) in batch.rows.iter().zip(logits) {
-                let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                right += usize::from(logits[self.rows.validation[*row].target] == best);
+                let row = &self.rows.validation[*row];
+                let own = ranges[row.head].clone();
+                let head = &self.model.heads[row.head];
+                let (row_right, row_decisions) = judge(head, own.start, &logits[own], &row.known);
+                right += row_right;
+                decisions += row_decisions;
             }
         }
         Ok(Validation {
             loss: (loss / weight.max(f64::MIN_POSITIVE)) as f32,
-            accuracy: right as f32 / order.len() as f32,
+            accuracy: (decisions > 0).then(|| right as f32 / decisions as f32),
         })
     }
 }
 
+/// How many of a head's decisions about a row are right, of how many.
+fn judge(head: &Head, start: usize, logits: &[f32], known: &Known) -> (usize, usize) {
+    match known {
+        Known::Label(output) => {
+            let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            (usize::from(logits[output - start] == best), 1)
+        }
+        Known::Labels(outputs) => {
+            let each = logits.iter().enumerate();
+            let right = each.filter(|(i, z)| (**z > 0.0) == outputs.contains(&(start + i)));
+            (right.count(), head.labels.len())
+        }
+        Known::Numbers(_) => (0, 0),
+    }
+}
+
+/// Makes the head speak in scaled numbers, which are what is trained.
+fn descale(model: &mut Model, scales: &[(f32, f32)]) -> Result<(), SlmError> {
+    if model.heads.iter().all(|head| head.task != Task::Number) {
+        return Ok(());
+    }
+    let inverse: Vec<(f32, f32)> = scales
+        .iter()
+        .map(|(mean, deviation)| (-mean / deviation, 1.0 / deviation))
+        .collect();
+    rescale(&mut model.weights, &inverse)
+}
+
+/// Makes the head speak in the numbers of the examples: `deviation * (w x + b) + mean`.
+fn rescale(weights: &mut Parameters, scales: &[(f32, f32)]) -> Result<(), SlmError> {
+    if scales.iter().all(|scale| *scale == (0.0, 1.0)) {
+        return Ok(());
+    }
+    let mut matrix = weights.get(names::HEAD_WEIGHT)?.clone();
+    let mut bias = weights.get(names::HEAD_BIAS)?.clone();
+    let width = matrix.shape[1];
+    let rows = matrix.data.chunks_exact_mut(width).zip(&mut bias.data);
+    for ((row, bias), (mean, deviation)) in rows.zip(scales) {
+        row.iter_mut().for_each(|value| *value *= deviation);
+        *bias = *bias * deviation + mean;
+    }
+    weights.insert(names::HEAD_WEIGHT, matrix);
+    weights.insert(names::HEAD_BIAS, bias);
+    Ok(())
+}
+
 /// How fast a run is, since it started or went on.
 struct Clock {
+    stage: (usize, usize),
     started: Instant,
     first_step: usize,
     rows: usize,
 }
 
 impl Clock {
-    fn new(first_step: usize) -> Self {
+    fn new(first_step: usize, stage: (usize, usize)) -> Self {
         Self {
+            stage,
             started: Instant::now(),
             first_step,
             rows: 0,
@@ -382,6 +459,7 @@ impl Clock {
         let seconds = self.started.elapsed().as_secs_f64();
         let made = (at.step - self.first_step) as f64;
         Progress {
+            stage: self.stage,
             epoch,
             epochs: options.epochs,
             step: at.step,

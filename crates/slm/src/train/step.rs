@@ -13,29 +13,28 @@ use ort::memory::Allocator;
 use ort::session::{IoBinding, Session};
 use ort::value::Tensor;
 
+use super::loss;
 use super::weights::Weights;
 use crate::error::SlmError;
-use crate::graph::{self, Dim, Dtype, Graph, Op, SessionOptions, TensorId, gradients};
+use crate::graph::{self, Dim, Graph, SessionOptions, TensorId, gradients};
 use crate::model::Lora;
 use crate::model::config::EncoderConfig;
 use crate::model::encoder::{
     ATTENTION_MASK, Additions, INPUT_IDS, TableRows, Which, encoder, head, mean_pool,
 };
+use crate::model::heads::{self, Head};
 use crate::random::Stream;
 use crate::runtime::Runtime;
 
-/// Name of the input with the targets, f32 `[batch, labels]`: a row's entries sum to its weight.
-const TARGETS: &str = "targets";
-
 /// The shape of a step and what it computes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StepShape {
+pub(super) struct StepShape<'h> {
     /// Rows.
     pub batch: usize,
     /// Tokens a row.
     pub length: usize,
-    /// Labels of the head.
-    pub labels: usize,
+    /// The heads.
+    pub heads: &'h [Head],
     /// Chance to drop a value.
     pub dropout: f32,
     /// Low-rank adapters, and the first layer that has them.
@@ -51,8 +50,8 @@ pub(super) struct Inputs {
     pub ids: Vec<i64>,
     /// Ones and zeros `[batch, length]`.
     pub mask: Vec<i64>,
-    /// `[batch, labels]`.
-    pub targets: Vec<f32>,
+    /// What the loss is fed, in the order of [`loss::inputs`].
+    pub loss: Vec<Vec<f32>>,
 }
 
 /// A graph for training or for its validation.
@@ -66,13 +65,13 @@ pub(super) struct StepGraph {
     pub masks: Vec<String>,
 }
 
-/// Builds the graph: mean over rows of `- sum(targets * log softmax(logits))`.
+/// Builds the graph: forward, the loss of [`loss::build`], and backward if the shape asks for it.
 ///
 /// # Errors
 /// [`SlmError::Shape`], [`SlmError::Derivative`].
 pub(super) fn step_graph(
     config: &EncoderConfig,
-    shape: &StepShape,
+    shape: &StepShape<'_>,
     trained: impl Fn(&str) -> bool,
 ) -> Result<StepGraph, SlmError> {
     let mut graph = Graph::new();
@@ -84,12 +83,8 @@ pub(super) fn step_graph(
     let (batch, length) = (Dim::Size(shape.batch), Dim::Size(shape.length));
     let states = encoder(&mut graph, config, batch, length, &mut additions)?;
     let pooled = mean_pool(&mut graph, &states)?;
-    let logits = head(&mut graph, config, pooled, shape.labels)?;
-    let targets = graph.input(TARGETS, Dtype::F32, &[batch, Dim::Size(shape.labels)]);
-    let logs = graph.unary(Op::LogSoftmax, logits);
-    let weighted = graph.mul(targets, logs)?;
-    let sum = graph.reduce_sum(weighted, &[0, 1], false)?;
-    let loss = graph.unary(Op::Neg, sum);
+    let logits = head(&mut graph, config, pooled, heads::outputs(shape.heads))?;
+    let loss = loss::build(&mut graph, logits, shape.batch, shape.heads)?;
     graph.output("loss", loss);
     let mut tables = states.tables;
     tables.retain(|table| trained(&table.table));
@@ -135,7 +130,7 @@ pub(super) struct Step {
     binding: IoBinding,
     ids: Tensor<i64>,
     mask: Tensor<i64>,
-    targets: Tensor<f32>,
+    targets: Vec<Tensor<f32>>,
     dropout: Vec<Tensor<f32>>,
     loss: Tensor<f32>,
     logits: Option<Tensor<f32>>,
@@ -150,7 +145,7 @@ impl Step {
     pub(super) fn open(
         runtime: &Runtime,
         config: &EncoderConfig,
-        shape: &StepShape,
+        shape: &StepShape<'_>,
         weights: &mut Weights,
         threads: usize,
     ) -> Result<Self, SlmError> {
@@ -164,14 +159,17 @@ impl Step {
     fn bind(
         session: Session,
         built: StepGraph,
-        shape: &StepShape,
+        shape: &StepShape<'_>,
         weights: &mut Weights,
     ) -> ort::Result<Self> {
         let mut binding = session.create_binding()?;
         let grid = [shape.batch, shape.length];
         let ids = bound_input::<i64>(&mut binding, INPUT_IDS, &grid)?;
         let mask = bound_input::<i64>(&mut binding, ATTENTION_MASK, &grid)?;
-        let targets = bound_input(&mut binding, TARGETS, &[shape.batch, shape.labels])?;
+        let targets = loss::inputs(shape.heads, shape.batch)
+            .into_iter()
+            .map(|(name, shape)| bound_input::<f32>(&mut binding, name, &shape))
+            .collect::<ort::Result<Vec<_>>>()?;
         let dropout = built
             .masks
             .iter()
@@ -193,7 +191,7 @@ impl Step {
             false => Some(bound_output(
                 &mut binding,
                 "logits",
-                &[shape.batch, shape.labels],
+                &[shape.batch, heads::outputs(shape.heads)],
             )?),
         };
         let mut rows = Vec::new();
@@ -237,10 +235,9 @@ impl Step {
             .extract_tensor_mut()
             .1
             .copy_from_slice(&inputs.mask);
-        self.targets
-            .extract_tensor_mut()
-            .1
-            .copy_from_slice(&inputs.targets);
+        for (target, values) in self.targets.iter_mut().zip(&inputs.loss) {
+            target.extract_tensor_mut().1.copy_from_slice(values);
+        }
         for mask in &mut self.dropout {
             masks.dropout(mask.extract_tensor_mut().1, dropout);
         }
@@ -250,7 +247,7 @@ impl Step {
         Ok(self.loss.extract_tensor().1[0])
     }
 
-    /// The logits of the last batch, `[batch, labels]`; empty if the step computes gradients.
+    /// The logits of the last batch, `[batch, outputs]`; empty if the step computes gradients.
     pub(super) fn logits(&self) -> &[f32] {
         match &self.logits {
             Some(logits) => logits.extract_tensor().1,

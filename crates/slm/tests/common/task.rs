@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use noisegate_slm::train::train;
 use noisegate_slm::{
-    Base, Example, Hooks, Model, Runtime, ScratchConfig, SlmError, Summary, TrainOptions,
+    Base, Example, Head, Hooks, Model, Runtime, ScratchConfig, SlmError, Summary, TrainOptions,
     TrainingData, Vocabulary,
 };
 
@@ -63,11 +63,7 @@ pub fn examples(count: usize, seed: u64) -> Vec<Example> {
             for _ in 0..2 {
                 text.insert(pick(text.len()), words[pick(words.len())]);
             }
-            Example {
-                text: text.join(" "),
-                label: label.to_owned(),
-                weight: 1.0,
-            }
+            Example::labelled(text.join(" "), label)
         })
         .collect()
 }
@@ -101,7 +97,7 @@ pub fn run(
     options: &TrainOptions,
 ) -> Result<(Model, Summary), SlmError> {
     let data = TrainingData {
-        labels: &labels(),
+        heads: &[Head::single(labels())],
         examples,
         validation: &[],
     };

@@ -1,0 +1,311 @@
+//! `slm:evaluate`: a model and held-out records in, a report and a page out.
+
+use noisegate_engine::{Input, Made, Step, StepContext, StepFailure};
+use noisegate_records::metrics::{self, Beyond, EvaluationReport, ManyLabels, Resampling};
+use noisegate_records::{LabelSet, page};
+use noisegate_slm::model::heads;
+use noisegate_slm::{
+    Classifier, Head, Model, Prediction, Runtime, ServeOptions, Target, Task, runtime,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Evaluate, bad_input, failure, percent, rows, unconnected, write};
+use crate::with::With;
+
+/// What `report.json` holds, by the task of the head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scores {
+    /// One of the labels.
+    SingleLabel(Box<EvaluationReport>),
+    /// Any of the labels.
+    MultiLabel(metrics::ManyLabelsEvaluation),
+    /// A number.
+    Number(metrics::NumbersEvaluation),
+}
+
+/// A probability above this is a yes, in a head of several labels.
+const YES: f32 = 0.5;
+
+impl Step for Evaluate {
+    fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
+        let with = With(&context.step.with);
+        let model_input = context.inputs.one("model").ok_or_else(unconnected)?;
+        let records = context.inputs.one("records").ok_or_else(unconnected)?;
+        let model = Model::read_classifier(model_input.path()).map_err(failure)?;
+        let head_name = with.text("head")?;
+        let (place, head) = find(&model, head_name)?;
+        check_labels(records, &head)?;
+        let baseline = match context.inputs.one("baseline") {
+            None => None,
+            Some(input) => {
+                let other = Model::read_classifier(input.path()).map_err(failure)?;
+                let found = find(&other, head_name)?;
+                comparable(&head, &found.1)?;
+                Some((super::heads::name(input), other, found))
+            }
+        };
+        let runtime = runtime::load(&self.onnxruntime).map_err(failure)?;
+        let column = with.text("group_column")?;
+        let column = (!column.is_empty()).then_some(column);
+        let rows = labelled(records, &head, column)?;
+        let of_models = 1 + usize::from(baseline.is_some());
+        let told = predict(&runtime, &model, place, &rows, context, (0, of_models))?;
+        let other = match &baseline {
+            None => None,
+            Some((name, model, (place, head))) => {
+                let told = predict(&runtime, model, *place, &rows, context, (1, of_models))?;
+                Some((name.as_str(), head, told))
+            }
+        };
+        let seed = with.count("seed")? as u64;
+        let scores = score(&head, &rows, &told, column, other, seed)?;
+        let text = serde_json::to_string_pretty(&scores)
+            .map_err(|error| StepFailure::Failed(error.to_string()))?;
+        let report = context.work.join("report.json");
+        write(&report, &text)?;
+        let shown = context.work.join("report.html");
+        write(&shown, &html(&scores, context))?;
+        Ok(vec![
+            Made {
+                port: "report".to_owned(),
+                path: report,
+            },
+            Made {
+                port: "page".to_owned(),
+                path: shown,
+            },
+        ])
+    }
+}
+
+fn find(model: &Model, name: &str) -> Result<(usize, Head), StepFailure> {
+    let name = (!name.is_empty()).then_some(name);
+    let place = heads::find(&model.heads, name).map_err(failure)?;
+    Ok((place, model.heads[place].clone()))
+}
+
+/// Refuses, by the public declarations alone, a test set with labels the head lacks.
+fn check_labels(records: &Input, head: &Head) -> Result<(), StepFailure> {
+    let Input::Data { data, labels, .. } = records else {
+        return Ok(());
+    };
+    let unknown: Vec<String> = labels
+        .iter()
+        .filter(|label| head.task != Task::Number && !head.labels.contains(label))
+        .map(|label| format!("`{label}`"))
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(StepFailure::BadInput(format!(
+        "data set `{}` declares {} not seen in training: {}; train on records of every label, \
+         or declare fewer labels for `{}`",
+        data.name,
+        if unknown.len() == 1 {
+            "a label"
+        } else {
+            "labels"
+        },
+        unknown.join(", "),
+        data.name
+    )))
+}
+
+/// Refuses to compare models that answer different questions.
+fn comparable(head: &Head, other: &Head) -> Result<(), StepFailure> {
+    if head.task != Task::SingleLabel || other.task != Task::SingleLabel {
+        return Err(bad_input(
+            "`baseline` compares heads of one label each; leave it out, and compare the intervals \
+             of the two reports",
+        ));
+    }
+    let lacks: Vec<&String> = other
+        .labels
+        .iter()
+        .filter(|l| !head.labels.contains(l))
+        .collect();
+    match lacks.first() {
+        None => Ok(()),
+        Some(label) => Err(bad_input(format!(
+            "the baseline knows the label `{label}`, which the model does not; train both with the \
+             same `labels`"
+        ))),
+    }
+}
+
+/// A row with its known target.
+struct Known {
+    text: String,
+    target: Target,
+    group: String,
+}
+
+fn labelled(records: &Input, head: &Head, column: Option<&str>) -> Result<Vec<Known>, StepFailure> {
+    let declared = matches!(records, Input::Data { .. });
+    let head = match records {
+        // A label that the head has and the data set does not declare is set aside, as always.
+        Input::Data { labels, .. } if head.task != Task::Number && !labels.is_empty() => Head {
+            labels: labels.clone(),
+            ..head.clone()
+        },
+        _ => head.clone(),
+    };
+    let mut known = Vec::new();
+    for row in rows::read(records, head.task, column)? {
+        if let Some(target) = rows::target(&row, &head, declared)? {
+            known.push(Known {
+                text: row.text,
+                target,
+                group: row.group,
+            });
+        }
+    }
+    if known.is_empty() {
+        return Err(bad_input(
+            "no record has a declared label; look at `labels` and `label_column`",
+        ));
+    }
+    Ok(known)
+}
+
+/// What the head at `place` says about every row; `stage` is for the progress.
+fn predict(
+    runtime: &Runtime,
+    model: &Model,
+    place: usize,
+    rows: &[Known],
+    context: &StepContext<'_>,
+    stage: (usize, usize),
+) -> Result<Vec<Prediction>, StepFailure> {
+    let batch = With(&context.step.with).count("batch")?;
+    let options = ServeOptions {
+        threads: context.cores,
+        batch,
+    };
+    let mut classifier = Classifier::new(runtime, model, &options).map_err(failure)?;
+    let mut predictions = Vec::with_capacity(rows.len());
+    for chunk in rows.chunks(batch.max(1) * 8) {
+        if context.cancelled() {
+            return Err(StepFailure::Cancelled);
+        }
+        let texts: Vec<&str> = chunk.iter().map(|row| row.text.as_str()).collect();
+        let told = classifier.predict_all(&texts).map_err(failure)?;
+        predictions.extend(told.into_iter().map(|mut heads| heads.swap_remove(place)));
+        context.progress(
+            percent(
+                stage.0 * rows.len() + predictions.len(),
+                stage.1 * rows.len(),
+            ),
+            100,
+            "scoring, percent",
+        );
+    }
+    Ok(predictions)
+}
+
+fn score(
+    head: &Head,
+    rows: &[Known],
+    told: &[Prediction],
+    column: Option<&str>,
+    baseline: Option<(&str, &Head, Vec<Prediction>)>,
+    seed: u64,
+) -> Result<Scores, StepFailure> {
+    let labels = LabelSet::new(head.labels.clone()).map_err(bad_input)?;
+    let resampling = Resampling::new(seed);
+    match head.task {
+        Task::SingleLabel => {
+            let told = single(&labels, rows, told, head);
+            let other =
+                baseline.map(|(name, head, told)| (name, single(&labels, rows, &told, head)));
+            let groups: Vec<String> = rows.iter().map(|row| row.group.clone()).collect();
+            let beyond = Beyond {
+                groups: column.map(|column| (column, groups.as_slice())),
+                baseline: other.as_ref().map(|(name, told)| (*name, told.as_slice())),
+                seed,
+            };
+            let report = metrics::report(&labels, &told, beyond).map_err(bad_input)?;
+            Ok(Scores::SingleLabel(Box::new(report)))
+        }
+        Task::MultiLabel => {
+            let row = |(row, told): (&Known, &Prediction)| ManyLabels {
+                truth: labels
+                    .names()
+                    .iter()
+                    .map(|label| has(&row.target, label))
+                    .collect(),
+                predicted: told.probabilities.iter().map(|p| *p > YES).collect(),
+            };
+            let rows: Vec<ManyLabels> = rows.iter().zip(told).map(row).collect();
+            let scored = metrics::evaluate_many(&labels, &rows, resampling);
+            scored.map(Scores::MultiLabel).map_err(bad_input)
+        }
+        Task::Number => {
+            let pair = |(row, told): (&Known, &Prediction)| match &row.target {
+                Target::Numbers(truth) => Some((f64::from(truth[0]), f64::from(told.numbers[0]))),
+                _ => None,
+            };
+            let pairs: Vec<(f64, f64)> = rows.iter().zip(told).filter_map(pair).collect();
+            let scored = metrics::evaluate_numbers(&pairs, resampling);
+            scored.map(Scores::Number).map_err(bad_input)
+        }
+    }
+}
+
+fn has(target: &Target, label: &str) -> bool {
+    match target {
+        Target::Labels(labels) => labels.iter().any(|known| known == label),
+        _ => false,
+    }
+}
+
+/// What `head` said, in the order of `labels`, which has all labels of `head`.
+fn single(
+    labels: &LabelSet,
+    rows: &[Known],
+    told: &[Prediction],
+    head: &Head,
+) -> Vec<metrics::Prediction> {
+    let all = rows.iter().zip(told);
+    let scored = all.filter_map(|(row, told)| {
+        let Target::Label(label) = &row.target else {
+            return None;
+        };
+        Some(metrics::Prediction {
+            truth: labels.position(label)?,
+            predicted: labels.position(&head.labels[told.label])?,
+            confidence: told.probabilities.get(told.label).copied().map(f64::from),
+        })
+    });
+    scored.collect()
+}
+
+/// The page: drawings for one label a row, a table otherwise.
+fn html(scores: &Scores, context: &StepContext<'_>) -> String {
+    let title = format!("Evaluation `{}`", context.step.name);
+    let note = format!(
+        "Run `{}`, site `{}`. Scores of private records are private to their site.",
+        context.run, context.step.site
+    );
+    match scores {
+        Scores::SingleLabel(report) => page::page(&title, &note, report),
+        other => page::plain(&title, &note, &table(other)),
+    }
+}
+
+/// The scores as a table for a terminal.
+pub fn table(scores: &Scores) -> String {
+    use noisegate_records::table;
+    match scores {
+        Scores::SingleLabel(report) => {
+            let confusion = match report.evaluation.classes.len() {
+                2..=12 => format!("\n{}", table::render_confusion(&report.evaluation)),
+                _ => String::new(),
+            };
+            format!("{}{confusion}", table::render_report(report))
+        }
+        Scores::MultiLabel(evaluation) => table::render_many(evaluation),
+        Scores::Number(evaluation) => table::render_numbers(evaluation),
+    }
+}

@@ -1,0 +1,99 @@
+//! `slm:train` and `slm:evaluate`: small encoders on ONNX Runtime.
+//!
+//! ```text
+//! inputs ──heads.rs──> which head each input trains ──rows.rs──> examples ─┬─ train.rs ──> model
+//!                                                                          └─ evaluate.rs ─> report, page
+//! direct.rs   the same steps on a person's own files, without a workflow
+//! ```
+//!
+//! Both may read private records of their own site; what they make is private to it, by its label.
+
+pub mod direct;
+mod evaluate;
+mod heads;
+mod rows;
+mod signatures;
+mod train;
+
+use std::path::{Path, PathBuf};
+
+use noisegate_engine::{Input, StepContext, StepFailure};
+use noisegate_slm::{SlmError, runtime};
+
+pub use signatures::{evaluate_signature, train_signature};
+
+/// `slm:train`
+pub struct Train {
+    /// The ONNX Runtime library.
+    pub onnxruntime: PathBuf,
+    /// Where to write the run down now and then, and to go on from. It holds private weights, so
+    /// no workflow names it: only a person at the site's own command line does.
+    pub checkpoint: Option<PathBuf>,
+}
+
+/// `slm:evaluate`
+pub struct Evaluate {
+    /// The ONNX Runtime library.
+    pub onnxruntime: PathBuf,
+}
+
+/// Loads the library and says what it is, for `noisegate doctor`.
+///
+/// # Errors
+/// [`StepFailure::BadInput`] if it is missing or does not fit.
+pub fn library_version(library: &Path) -> Result<String, StepFailure> {
+    let runtime = runtime::load(library).map_err(failure)?;
+    Ok(format!(
+        "{} ({})",
+        runtime.path().display(),
+        runtime.build_info()
+    ))
+}
+
+/// Whether the step reads a private data set.
+fn reads_private(context: &StepContext<'_>) -> bool {
+    let inputs = context.inputs.0.values().flatten();
+    inputs
+        .into_iter()
+        .any(|input| matches!(input, Input::Data { data, .. } if data.private))
+}
+
+fn percent(done: usize, total: usize) -> u64 {
+    (100 * done / total.max(1)) as u64
+}
+
+/// Turns the crate's errors into the engine's.
+pub fn failure(error: SlmError) -> StepFailure {
+    match error {
+        SlmError::Cancelled { .. } => StepFailure::Cancelled,
+        other => bad_input(chain(&other)),
+    }
+}
+
+/// An error and its causes, as fragments.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn bad_input(error: impl std::fmt::Display) -> StepFailure {
+    StepFailure::BadInput(error.to_string())
+}
+
+fn unconnected() -> StepFailure {
+    StepFailure::Failed(
+        "a port is not connected; `check` should have refused this workflow".to_owned(),
+    )
+}
+
+/// Writes a result below the step's folder.
+fn write(path: &Path, text: &str) -> Result<(), StepFailure> {
+    std::fs::write(path, text).map_err(|error| {
+        StepFailure::Failed(format!("could not write `{}`: {error}", path.display()))
+    })
+}

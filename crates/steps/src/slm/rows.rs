@@ -1,0 +1,127 @@
+//! Labelled rows of an input, and what they say in the terms of a head.
+
+use noisegate_engine::{Input, StepFailure};
+use noisegate_records::{self as records, Columns, LIST_SEPARATOR, LabelForm, ReadOptions};
+use noisegate_slm::{Head, Target, Task};
+
+use crate::resolve::file_kind;
+use crate::samples;
+
+/// One row.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    /// The text.
+    pub text: String,
+    /// The label cell; `None` if it is empty.
+    pub label: Option<String>,
+    /// The cell of the column to group by; empty if it has none.
+    pub group: String,
+}
+
+/// Reads an input as rows for heads of `task`; `group` names a column to keep as well.
+///
+/// # Errors
+/// [`StepFailure::BadInput`] with file and line; the row itself is never quoted.
+pub(super) fn read(
+    input: &Input,
+    task: Task,
+    group: Option<&str>,
+) -> Result<Vec<Row>, StepFailure> {
+    let Input::Data { data, path, .. } = input else {
+        if let Some(column) = group {
+            return Err(StepFailure::BadInput(format!(
+                "`group_column` is `{column}`, and samples that a step made have no such column; \
+                 evaluate a data set, or leave `group_column` out"
+            )));
+        }
+        let row = |sample: samples::Sample| Row {
+            text: sample.text,
+            label: (!sample.label.is_empty()).then_some(sample.label),
+            group: String::new(),
+        };
+        return Ok(samples::read(input)?.into_iter().map(row).collect());
+    };
+    let options = ReadOptions {
+        columns: Columns {
+            text: data.text_column.clone(),
+            label: Some(data.label_column.clone()),
+            // The reader keeps one more column, which is the unit's elsewhere.
+            unit: group.map(str::to_owned),
+        },
+        kind: data.format.map(|format| file_kind(path, format)),
+        labels: match task {
+            Task::SingleLabel => LabelForm::One,
+            Task::MultiLabel => LabelForm::Many,
+            Task::Number => LabelForm::Number,
+        },
+        ..ReadOptions::default()
+    };
+    let rows = records::read_all(path, &options)
+        .map_err(|error| StepFailure::BadInput(format!("data set `{}`: {error}", data.name)))?;
+    let row = |record: records::Record| Row {
+        text: record.text,
+        label: record.label,
+        group: record.unit.unwrap_or_default(),
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// The labels of a cell that may hold several.
+pub(super) fn split(cell: &str) -> impl Iterator<Item = &str> {
+    let labels = cell.split(LIST_SEPARATOR).map(str::trim);
+    labels.filter(|label| !label.is_empty())
+}
+
+/// What a row says to `head`; `None` for a row that is set aside.
+///
+/// Rows of a data set (`declared`) whose label is not declared are set aside, and such labels of a
+/// row with several are passed over: how many there are is told to nobody.
+///
+/// # Errors
+/// [`StepFailure::BadInput`]: a released row has a label that the head lacks, or a cell is no
+/// number. The cell is not quoted.
+pub(super) fn target(
+    row: &Row,
+    head: &Head,
+    declared: bool,
+) -> Result<Option<Target>, StepFailure> {
+    let has = |label: &str| head.labels.iter().any(|known| known == label);
+    let undeclared = || {
+        StepFailure::BadInput(format!(
+            "a released record has a label that no data set of head `{}` declares; \
+             declare the same `labels` for both",
+            head.name
+        ))
+    };
+    match head.task {
+        Task::SingleLabel => match &row.label {
+            Some(label) if has(label) => Ok(Some(Target::Label(label.clone()))),
+            _ if declared => Ok(None),
+            _ => Err(undeclared()),
+        },
+        Task::MultiLabel => {
+            let mut labels: Vec<String> = Vec::new();
+            for label in row.label.as_deref().into_iter().flat_map(split) {
+                match has(label) {
+                    true if labels.iter().any(|known| known == label) => {}
+                    true => labels.push(label.to_owned()),
+                    false if declared => {}
+                    false => return Err(undeclared()),
+                }
+            }
+            Ok(Some(Target::Labels(labels)))
+        }
+        Task::Number => {
+            let number = row.label.as_deref().map(|cell| cell.trim().parse::<f32>());
+            match number {
+                Some(Ok(number)) if number.is_finite() => Ok(Some(Target::Numbers(vec![number]))),
+                None => Ok(None),
+                _ => Err(StepFailure::BadInput(format!(
+                    "head `{}` wants numbers, and a cell of its label column is none; \
+                     look at `label_column`, or at `task`",
+                    head.name
+                ))),
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! `slm:train`: private and released records in, a model folder out.
+
+use noisegate_engine::{Input, Made, Step, StepContext, StepFailure};
+use noisegate_slm::{
+    Base, CheckpointOptions, ClassWeights, Example, Freeze, Head, Hooks, Lora, Progress, Schedule,
+    ScratchConfig, SlmError, Summary, Task, TrainOptions, TrainingData, Vocabulary, runtime, train,
+};
+
+use super::{Train, bad_input, failure, heads, percent, reads_private, rows};
+use crate::with::With;
+
+impl Step for Train {
+    fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
+        let options = self.options(context)?;
+        options.check().map_err(failure)?;
+        let base = base(context)?;
+        let runtime = runtime::load(&self.onnxruntime).map_err(failure)?;
+        let (heads, examples) = gather(context)?;
+        let data = TrainingData {
+            heads: &heads,
+            examples: &examples,
+            validation: &[],
+        };
+        let private = reads_private(context);
+        let mut progress = |progress: &Progress| tell(context, progress, private);
+        let hooks = Hooks {
+            progress: &mut progress,
+            cancel: context.cancel,
+        };
+        let (model, summary) = train::train(&runtime, &base, &data, &options, hooks)
+            .map_err(|error| training_failure(error, private))?;
+        if !private {
+            note(context, &summary);
+        }
+        let path = context.work.join("model");
+        model
+            .save(&path, &card(context, &heads, &summary))
+            .map_err(failure)?;
+        Ok(vec![Made {
+            port: "model".to_owned(),
+            path,
+        }])
+    }
+}
+
+/// Of private records the log holds public facts: shares, not counts, and no loss.
+fn tell(context: &StepContext<'_>, progress: &Progress, private: bool) {
+    let (stage, stages) = progress.stage;
+    if private {
+        let percent = percent(progress.step, progress.steps);
+        context.progress(percent, 100, &format!("training {stage}/{stages}, percent"));
+        return;
+    }
+    let mut what = format!(
+        "epoch {}/{}, loss {:.3}, {:.0} rows/s, {:.0} s left",
+        progress.epoch,
+        progress.epochs,
+        progress.loss,
+        progress.rows_per_second,
+        progress.seconds_left
+    );
+    if stages > 1 {
+        what = format!("stage {stage}/{stages}, {what}");
+    }
+    if let Some(validation) = progress.validation {
+        what += &format!(", held out: loss {:.3}", validation.loss);
+        if let Some(accuracy) = validation.accuracy {
+            what += &format!(", right {accuracy:.3}");
+        }
+    }
+    context.progress(progress.step as u64, progress.steps as u64, &what);
+}
+
+fn note(context: &StepContext<'_>, summary: &Summary) {
+    let say = |count: usize, what: &str| {
+        if count > 0 {
+            context.note(format!("{count} of the texts {what}"));
+        }
+    };
+    say(
+        summary.cut,
+        "were longer than `tokens_max`; their ends were not seen",
+    );
+    say(summary.only_unknown, "hold no token the model knows");
+    if !summary.empty_labels.is_empty() {
+        context.note(format!(
+            "no examples of `{}`",
+            summary.empty_labels.join("`, `")
+        ));
+    }
+    if let Some(validation) = summary.validation {
+        context.note(format!(
+            "kept the weights of epoch {}, held-out loss {:.4}",
+            summary.kept_epoch, validation.loss
+        ));
+    }
+}
+
+/// As [`failure`]; of private records it says no number and no label.
+fn training_failure(error: SlmError, private: bool) -> StepFailure {
+    let told = match &error {
+        SlmError::NoExamples
+        | SlmError::NoExamplesOfHead { .. }
+        | SlmError::OneClass { .. }
+        | SlmError::UnknownLabel { .. }
+        | SlmError::WrongTarget { .. }
+        | SlmError::Weight { .. } => {
+            "the private records cannot be trained on: with the declared labels they are empty or \
+             all of one class; look at `labels`, `label_column` and the file"
+        }
+        SlmError::EmptyLabels { .. } => {
+            "the private records cannot be trained on: a declared label has no record; take it off \
+             `labels`, or set `empty_labels = \"keep\"`"
+        }
+        SlmError::UnknownTexts { .. } => {
+            "the private records cannot be trained on: too many hold no token the model knows; \
+             look at `text_column`, or take a base whose tokenizer knows their script"
+        }
+        SlmError::Diverged { .. } => {
+            "the loss is no number any more; lower `learning_rate` or `clip_norm`, or lengthen \
+             `warm_up`"
+        }
+        _ => return failure(error),
+    };
+    if private {
+        bad_input(told)
+    } else {
+        failure(error)
+    }
+}
+
+impl Train {
+    fn options(&self, context: &StepContext<'_>) -> Result<TrainOptions, StepFailure> {
+        let with = With(&context.step.with);
+        let from_scratch = context.inputs.one("base").is_none();
+        let rank = with.count("lora_rank")?;
+        let usual = match (from_scratch, rank) {
+            (true, _) => 1e-3,
+            (false, 0) => 3e-4,
+            (false, _) => 2e-3,
+        };
+        let some = |count: usize| (count > 0).then_some(count);
+        Ok(TrainOptions {
+            epochs: with.count("epochs")?,
+            steps_max: None,
+            batch: with.count("batch")?,
+            micro_batch: some(with.count("rows_at_once")?),
+            length_max: with.count("tokens_max")?,
+            learning_rate: with.float_or("learning_rate", usual)? as f32,
+            weight_decay: with.float("weight_decay")? as f32,
+            warmup_share: with.float("warm_up")? as f32,
+            schedule: match with.text("schedule")? {
+                "constant" => Schedule::Constant,
+                "cosine" => Schedule::Cosine,
+                _ => Schedule::Linear,
+            },
+            clip_norm: with.float("clip_norm")? as f32,
+            dropout: with.float("dropout")? as f32,
+            label_smoothing: with.float("label_smoothing")? as f32,
+            class_weights: class_weights(with.text("class_weights")?)?,
+            allow_empty_labels: with.text("empty_labels")? == "keep",
+            synthetic_first: some(with.count("released_first")?),
+            freeze: match (
+                with.flag("freeze_embeddings")?,
+                with.count("freeze_layers")?,
+            ) {
+                (false, 0) => Freeze::Nothing,
+                (true, 0) => Freeze::Embeddings,
+                (_, layers) => Freeze::Layers(layers),
+            },
+            lora: some(rank).map(|rank| Lora {
+                rank,
+                ..Lora::default()
+            }),
+            validation_share: with.float("validation_share")? as f32,
+            patience: some(with.count("patience")?),
+            seed: with.count("seed")? as u64,
+            threads: context.cores,
+            checkpoint: self.checkpoint.as_ref().map(|path| CheckpointOptions {
+                path: path.clone(),
+                every_steps: CHECKPOINT_STEPS,
+            }),
+        })
+    }
+}
+
+/// Optimiser steps between two checkpoints: seconds apart on a small model, a minute on a large one.
+const CHECKPOINT_STEPS: usize = 50;
+
+/// `equal`, `balanced`, or `LABEL=FACTOR` with commas between.
+fn class_weights(text: &str) -> Result<ClassWeights, StepFailure> {
+    match text {
+        "equal" => return Ok(ClassWeights::Equal),
+        "balanced" => return Ok(ClassWeights::Balanced),
+        _ => {}
+    }
+    let pair = |part: &str| {
+        let (label, factor) = part.rsplit_once('=')?;
+        Some((label.trim().to_owned(), factor.trim().parse().ok()?))
+    };
+    let given: Option<Vec<(String, f32)>> = text.split(',').map(pair).collect();
+    given.map(ClassWeights::Given).ok_or_else(|| {
+        bad_input(format!(
+            "`class_weights` is `{text}`; it is `equal`, `balanced`, or factors such as \
+             `billing=2, delay=0.5`"
+        ))
+    })
+}
+
+fn base(context: &StepContext<'_>) -> Result<Base, StepFailure> {
+    if let Some(input) = context.inputs.one("base") {
+        return Ok(Base::Folder(input.path().to_owned()));
+    }
+    let with = With(&context.step.with);
+    Ok(Base::Scratch(ScratchConfig {
+        layers: with.count("layers")?,
+        hidden: with.count("hidden")?,
+        heads: with.count("heads")?,
+        intermediate: with.count("intermediate")?,
+        length_max: with.count("tokens_max")?,
+        vocabulary: Vocabulary::Train {
+            size: with.count("vocabulary")?,
+        },
+    }))
+}
+
+/// The heads and all examples.
+fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFailure> {
+    let with = With(&context.step.with);
+    let task = Task::of_name(with.text("task")?).unwrap_or(Task::SingleLabel);
+    let inputs = context.inputs.all("records");
+    let (assigned, rows) = heads::assign(inputs, task, with.text("tasks")?)?;
+    let released_weight = with.float("released_weight")? as f32;
+    let mut examples = Vec::new();
+    for ((input, head), rows) in inputs.iter().zip(&assigned.of_input).zip(rows) {
+        let synthetic = matches!(input, Input::Path { .. });
+        for row in rows {
+            let Some(target) = rows::target(&row, &assigned.heads[*head], !synthetic)? else {
+                continue;
+            };
+            examples.push(Example {
+                text: row.text,
+                target,
+                head: *head,
+                weight: if synthetic { released_weight } else { 1.0 },
+                synthetic,
+            });
+        }
+    }
+    Ok((assigned.heads, examples))
+}
+
+/// The model card.
+fn card(context: &StepContext<'_>, heads: &[Head], summary: &Summary) -> String {
+    let inputs = context.step.inputs.iter();
+    let sources: Vec<String> = inputs
+        .flat_map(|input| {
+            let artifacts = input.artifacts.iter();
+            artifacts.map(|id| format!("- `{}`: `{id}`", input.port))
+        })
+        .collect();
+    let head = |head: &Head| {
+        format!(
+            "- `{}` ({}): `{}`",
+            head.name,
+            head.task.name(),
+            head.labels.join("`, `")
+        )
+    };
+    let heads: Vec<String> = heads.iter().map(head).collect();
+    format!(
+        "# A model trained by noisegate\n\n\
+         Made by step `{}` (`{}`) on site `{}`, in run `{}`.\n\n\
+         **Private to its site if it read a private data set: it is not differentially private \
+         with respect to the records it was trained on.**\n\n\
+         ## Heads\n\n{}\n\n\
+         ## Trained on\n\n{}\n\n\
+         ## Training\n\n{} parameters, {} steps, last mean loss {:.4}.\n\n\
+         Parameters of the step: `{}`\n",
+        context.step.name,
+        context.step.uses,
+        context.step.site,
+        context.run,
+        heads.join("\n"),
+        sources.join("\n"),
+        summary.parameters,
+        summary.steps,
+        summary.loss,
+        serde_json::Value::Object(context.step.with.clone()),
+    )
+}
