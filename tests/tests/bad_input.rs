@@ -1,6 +1,9 @@
 //! Bad input: each gets an error that names the place and the remedy, the exit
 //! code of the design, and leaves nothing half written.
 
+#[path = "parts/slm.rs"]
+mod slm;
+
 use noisegate_tests::{Story, Told};
 
 const TRAIN_AND_EVALUATE: &str = r#"

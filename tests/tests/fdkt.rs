@@ -145,6 +145,9 @@ fn labels_are_kept(story: &Story, summary: &serde_json::Value) {
             "local-only.report",
             "augmented-only.report",
             "fdkt.report",
+            "local-only.page",
+            "augmented-only.page",
+            "fdkt.page",
         ];
         let expected = if private.contains(&name) {
             "private to clinic"

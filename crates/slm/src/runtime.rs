@@ -62,6 +62,7 @@ pub fn load(path: &Path) -> Result<Runtime, SlmError> {
             }),
         };
     }
+    whole(&path)?;
     let builder = ort::init_from(&path).map_err(|error| refused(&path, error))?;
     // The library's log goes nowhere: what matters comes back as an error.
     let environment = builder
@@ -74,6 +75,46 @@ pub fn load(path: &Path) -> Result<Runtime, SlmError> {
     let runtime = Runtime { environment, path };
     *loaded = Some(runtime.clone());
     Ok(runtime)
+}
+
+/// Refuses an ELF file that ends before its segments do: the loader would map it all the same, and
+/// the process would die of a bus error at the first touch of what is missing.
+///
+/// Other formats are left to the loader.
+fn whole(path: &Path) -> Result<(), SlmError> {
+    let bytes = std::fs::read(path).map_err(SlmError::read(path))?;
+    if elf_end(&bytes).is_none_or(|end| end <= bytes.len() as u64) {
+        return Ok(());
+    }
+    Err(SlmError::LibraryUnusable {
+        path: path.to_owned(),
+        reason: "the file is cut short".to_owned(),
+    })
+}
+
+/// Where the last segment of a 64-bit little-endian ELF file ends; `None` for anything else.
+///
+/// Source: Tool Interface Standard, "Executable and Linking Format", 1995, figures 1-3 and 2-1.
+fn elf_end(bytes: &[u8]) -> Option<u64> {
+    if !bytes.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let short = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+    let cut = || Some(u64::MAX);
+    let (Some(table), Some(size), Some(count)) = (long(0x20), short(0x36), short(0x38)) else {
+        return cut();
+    };
+    let mut end = 0;
+    for index in 0..u64::from(count) {
+        let entry = table.checked_add(index * u64::from(size))?;
+        let entry = usize::try_from(entry).ok()?;
+        let (Some(offset), Some(length)) = (long(entry + 8), long(entry + 32)) else {
+            return cut();
+        };
+        end = end.max(offset.saturating_add(length));
+    }
+    Some(end)
 }
 
 fn refused(path: &Path, error: ort::LoadDynamicError) -> SlmError {
@@ -116,5 +157,80 @@ mod tests {
             "{error:?}"
         );
         assert!(error.to_string().contains("cargo xtask setup"), "{error}");
+    }
+
+    /// A shared library made of a source file's text, or `None` with the reason printed.
+    #[cfg(unix)]
+    fn compiled(folder: &Path, text: &str) -> Option<PathBuf> {
+        let source = folder.join("source.rs");
+        std::fs::write(&source, text).unwrap();
+        let library = folder.join("libonnxruntime.so");
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let made = std::process::Command::new(rustc)
+            .args([
+                "--edition=2024",
+                "--crate-type=cdylib",
+                "--crate-name=runtime",
+                "-o",
+            ])
+            .args([&library, &source])
+            .output();
+        match made {
+            Ok(output) if output.status.success() => Some(library),
+            Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => {
+                println!("skipped: no `rustc` to make a library with: {error}");
+                None
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_old_library_says_its_version_and_which_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = include_str!("../fixtures/old_runtime.rs");
+        let Some(library) = compiled(folder.path(), text) else {
+            return;
+        };
+        let error = load(&library).unwrap_err().to_string();
+        assert!(
+            error.contains("is version 1.19.2, and 1.31 or later is needed")
+                && error.contains("cargo xtask setup"),
+            "{error}"
+        );
+        // The same library, for another processor: bytes 18 and 19 of an ELF file name it.
+        let mut bytes = std::fs::read(&library).unwrap();
+        assert_eq!(&bytes[..4], b"\x7fELF");
+        bytes[18] ^= 0x80;
+        let foreign = folder.path().join("libforeign.so");
+        std::fs::write(&foreign, bytes).unwrap();
+        let error = load(&foreign).unwrap_err().to_string();
+        assert!(error.contains("built for another platform"), "{error}");
+        // Cut short, as by a full disk, anywhere.
+        let bytes = std::fs::read(&library).unwrap();
+        let short = folder.path().join("libshort.so");
+        let end = usize::try_from(elf_end(&bytes).unwrap()).unwrap();
+        for length in [5, 40, 63, 200, end / 2, end - 1] {
+            std::fs::write(&short, &bytes[..length]).unwrap();
+            let error = load(&short).unwrap_err();
+            assert!(
+                matches!(error, SlmError::LibraryUnusable { .. }),
+                "{length}: {error}"
+            );
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn another_library_is_no_onnx_runtime() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "#[unsafe(no_mangle)] pub extern \"C\" fn nothing() {}";
+        let Some(library) = compiled(folder.path(), text) else {
+            return;
+        };
+        let error = load(&library).unwrap_err();
+        assert!(matches!(error, SlmError::LibraryUnusable { .. }), "{error}");
+        assert!(error.to_string().contains("OrtGetApiBase"), "{error}");
     }
 }

@@ -1,5 +1,7 @@
 //! Model folders: MiniLM as it is, the `.onnx` file, and every way a folder can be broken.
 
+#[path = "parts/checker.rs"]
+mod checker;
 mod common;
 
 use std::fs;
@@ -262,4 +264,46 @@ fn a_tokenizer_that_is_none_is_refused() {
     fs::write(path.join("tokenizer.json"), "{}").unwrap();
     let error = Model::read(&path).unwrap_err();
     assert!(matches!(error, SlmError::Tokenizer { .. }), "{error:?}");
+}
+
+#[test]
+fn a_tokenizer_that_pads_otherwise_is_refused() {
+    let (_keep, path) = saved();
+    edit(
+        &path,
+        "config.json",
+        "\"pad_token_id\": 0",
+        "\"pad_token_id\": 1",
+    );
+    let error = Model::read(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("pads with id 0") && error.contains("copy `tokenizer.json`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_tokenizer_with_far_fewer_ids_than_the_model_has_rows_is_refused() {
+    let (_keep, path) = saved();
+    let vocabulary = scratch().config.vocabulary;
+    let from = format!("\"vocab_size\": {vocabulary}");
+    let to = format!("\"vocab_size\": {}", 3 * vocabulary);
+    edit(&path, "config.json", &from, &to);
+    let error = Model::read(&path).unwrap_err();
+    assert!(
+        matches!(error, SlmError::VocabularyMismatch { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn an_onnx_file_cut_short_is_refused() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let (_keep, path) = saved();
+    let bytes = fs::read(path.join("model.onnx")).unwrap();
+    let options = SessionOptions { threads: 1 };
+    let error = graph::open_file(&runtime, &bytes[..bytes.len() / 2], options).unwrap_err();
+    assert!(matches!(error, SlmError::Runtime { .. }), "{error:?}");
 }

@@ -1,6 +1,8 @@
-//! Against PyTorch: fixtures made by `fixtures/make.py`.
+//! Against PyTorch: fixtures made by `fixtures/make.py` and `fixtures/vjps.py`.
 
 mod common;
+#[path = "parts/vjps.rs"]
+mod vjps;
 
 use std::collections::HashMap;
 use std::path::Path;

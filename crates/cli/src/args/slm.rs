@@ -165,7 +165,7 @@ fn add(command: Command, signature: StepSignature) -> Command {
         let shown: &'static str = spec.name.replace('_', "-").leak();
         let help = help(&spec);
         let id: &'static str = spec.name.leak();
-        let option = Arg::new(id).long(shown).help(help);
+        let option = Arg::new(id).long(shown).help(help).overrides_with(id);
         match spec.kind {
             ParamKind::Bool => option
                 .value_name("BOOL")

@@ -68,7 +68,8 @@ fn parts(heads: &[Head]) -> Vec<Part> {
 }
 
 /// Names and shapes of what is fed beside ids and mask.
-pub(super) fn inputs(heads: &[Head], batch: usize) -> Vec<(&'static str, Vec<usize>)> {
+#[must_use]
+pub fn inputs(heads: &[Head], batch: usize) -> Vec<(&'static str, Vec<usize>)> {
     let width = outputs(heads);
     let shape = |part: Part| match part.depth() {
         1 => vec![batch, width],
@@ -82,7 +83,7 @@ pub(super) fn inputs(heads: &[Head], batch: usize) -> Vec<(&'static str, Vec<usi
 ///
 /// # Errors
 /// [`SlmError::Shape`] if `logits` has another width than the heads.
-pub(super) fn build(
+pub fn build(
     graph: &mut Graph,
     logits: TensorId,
     batch: usize,

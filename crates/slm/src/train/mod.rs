@@ -13,7 +13,7 @@
 mod adamw;
 mod batches;
 mod checkpoint;
-mod loss;
+pub mod loss;
 mod options;
 mod rows;
 mod run;

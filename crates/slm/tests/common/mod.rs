@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod cases;
 pub mod task;
 
 use std::path::PathBuf;
