@@ -37,7 +37,7 @@ pub struct Reading {
     pub text_column: String,
     /// The column with the label.
     pub label_column: String,
-    /// The labels; if empty, those that occur.
+    /// The labels; if empty, those that occur in a head's files.
     pub labels: Vec<String>,
 }
 
@@ -117,12 +117,10 @@ pub fn train(
     if out.exists() {
         return Err(exists(out));
     }
-    let task = bench.with.get("task").and_then(Value::as_str);
-    let task = task.and_then(Task::of_name).unwrap_or(Task::SingleLabel);
     let mut inputs = BTreeMap::new();
     let records: Result<Vec<Input>, StepFailure> = files
         .iter()
-        .map(|file| input(file, reading, task))
+        .map(|file| input(file, reading, &reading.labels))
         .collect();
     inputs.insert("records".to_owned(), records?);
     if let Some(base) = base {
@@ -158,9 +156,14 @@ pub fn evaluate(
     let name = bench.with.get("head").and_then(Value::as_str);
     let name = name.filter(|name| !name.is_empty());
     let head = &read.heads[heads::find(&read.heads, name).map_err(failure)?];
+    // A label that occurs and that the head lacks is an error here, not a row set aside.
+    let labels = match reading.labels.as_slice() {
+        [] => occurring(file, reading, head.task)?,
+        given => given.to_vec(),
+    };
     let mut inputs = BTreeMap::from([
         ("model".to_owned(), vec![folder("model", model)]),
-        ("records".to_owned(), vec![input(file, reading, head.task)?]),
+        ("records".to_owned(), vec![input(file, reading, &labels)?]),
     ]);
     if let Some(baseline) = baseline {
         let name = baseline.display().to_string();
@@ -306,7 +309,7 @@ fn folder(name: &str, path: &Path) -> Input {
     }
 }
 
-fn input(file: &RowsFile, reading: &Reading, task: Task) -> Result<Input, StepFailure> {
+fn input(file: &RowsFile, reading: &Reading, labels: &[String]) -> Result<Input, StepFailure> {
     if file.released {
         return Ok(folder(&file.name, &file.path));
     }
@@ -327,14 +330,10 @@ fn input(file: &RowsFile, reading: &Reading, task: Task) -> Result<Input, StepFa
         label_column: reading.label_column.clone(),
         budget: None,
     };
-    let labels = match reading.labels.as_slice() {
-        [] => occurring(file, reading, task)?,
-        given => given.to_vec(),
-    };
     Ok(Input::Data {
         data: Box::new(data),
         path: file.path.clone(),
-        labels,
+        labels: labels.to_vec(),
     })
 }
 
