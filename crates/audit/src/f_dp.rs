@@ -2,7 +2,7 @@
 //!
 //! # Source
 //! Mahloujifar, Melis and Chaudhuri, "Auditing f-Differential Privacy in One
-//! Run", 2024, Theorem 9 and Algorithm 3; in tail form, as follows.
+//! Run", 2024, the recursion of Algorithm 3; in tail form, as follows.
 //!
 //! # Why
 //! Let F(x) = 1 - f(x), C the number of right guesses, m canaries, r guesses,

@@ -2,7 +2,7 @@
 //!
 //! # Source
 //! Steinke, Nasr and Jagielski, "Privacy Auditing with One (1) Training Run",
-//! NeurIPS 2023, Theorem 5.2: with r guesses about m canaries, f(v) the chance of
+//! NeurIPS 2023, the theorem for (epsilon, delta)-DP: with r guesses about m canaries, f(v) the chance of
 //! v or more successes in r draws of chance e^eps / (1 + e^eps),
 //!
 //! ```text

@@ -20,7 +20,7 @@ pub enum Tradeoff {
     /// Everything that (epsilon, delta)-DP at each of these points allows together.
     ///
     /// Weaker than the mechanism's own curve between the points, so it is never
-    /// refuted wrongly on that account (Dong, Roth and Su, 2022, Proposition 2.4).
+    /// refuted wrongly on that account (Dong, Roth and Su, 2022, on the trade-off function of (epsilon, delta)-DP).
     Curve(Vec<(f64, f64)>),
 }
 

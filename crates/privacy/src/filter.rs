@@ -7,8 +7,8 @@
 //!
 //! # Source
 //! Feldman and Zrnic, "Individual Privacy Accounting via a Renyi Filter", 2021,
-//! section 4: stop before the divergences at one fixed order add up to more than
-//! the budget, and the whole is Renyi-DP with that budget.
+//! Theorem 3.1 and section 4: stop before the divergences at one fixed order add up
+//! to more than the budget, and the whole is Renyi-DP with that budget.
 
 use crate::accountant::{Event, NOISE_SHARE, rdp};
 use crate::noise::delta_of_draws;

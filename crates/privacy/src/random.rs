@@ -22,9 +22,12 @@ impl Stream {
         getrandom::fill(seed.as_mut()).map_err(|error| PrivacyError::NoEntropy {
             reason: error.to_string(),
         })?;
-        Ok(Self::from_seed(&seed))
+        let stream = Self::from_seed(&seed);
+        overwrite_stack();
+        Ok(stream)
     }
 
+    #[inline(never)]
     pub(crate) fn from_seed(seed: &[u8; 32]) -> Self {
         Self(Box::new(ChaCha20Rng::from_seed(*seed)))
     }
@@ -38,11 +41,19 @@ impl Stream {
     }
 }
 
+/// The generator takes its seed by value: this puts zeros where that copy lay on the stack.
+#[inline(never)]
+fn overwrite_stack() {
+    let mut frame = Zeroizing::new([0u8; 4096]);
+    std::hint::black_box(frame.as_mut());
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
         // Safe code cannot write volatile; `black_box` keeps the store alive.
         *self.0 = ChaCha20Rng::from_seed([0; 32]);
         std::hint::black_box(&mut self.0);
+        overwrite_stack();
     }
 }
 

@@ -96,6 +96,7 @@ pub fn epsilon(events: &[Event], delta: Delta) -> Result<Bound, AccountantError>
     let (accountant, epsilon) = best
         .into_iter()
         .filter_map(|(name, epsilon)| epsilon.map(|epsilon| (name, epsilon)))
+        .filter(|(_, epsilon)| epsilon.is_finite())
         .min_by(|a, b| a.1.total_cmp(&b.1))
         .ok_or(AccountantError::NotFinite {
             delta: delta.get(),
@@ -105,7 +106,7 @@ pub fn epsilon(events: &[Event], delta: Delta) -> Result<Bound, AccountantError>
     Ok(Bound {
         epsilon,
         epsilon_rdp: rdp,
-        epsilon_pld: pld,
+        epsilon_pld: pld.filter(|epsilon| epsilon.is_finite()),
         accountant,
         pld_refused: refused.map(|error| error.to_string()),
     })
@@ -121,6 +122,9 @@ pub fn epsilon_rdp(events: &[Event], delta: Delta) -> Result<f64, AccountantErro
     question.noise_is_covered(epsilon.max(0.0))?;
     Ok(epsilon.max(0.0))
 }
+
+/// Below this the rounding to zero of double precision could hide a whole delta.
+const DELTA_MIN: f64 = 1e-100;
 
 /// The share of delta set aside for the noise sampler's own error.
 pub(crate) const NOISE_SHARE: f64 = 1e-3;
@@ -138,6 +142,12 @@ struct Question {
 
 impl Question {
     fn new(events: &[Event], delta: Delta) -> Result<Self, AccountantError> {
+        if delta.get() < DELTA_MIN {
+            return Err(AccountantError::NotFinite {
+                delta: delta.get(),
+                reason: "double precision cannot vouch for a delta below 1e-100",
+            });
+        }
         let (mut lost, mut draws) = (0.0, 0.0);
         for (index, event) in events.iter().enumerate() {
             event.check(index)?;

@@ -123,8 +123,8 @@ fn pair_divergence(pair: &Pair, alpha: f64) -> f64 {
 ///
 /// # Source
 /// Mironov, Talwar and Zhang, "Renyi Differential Privacy of the Sampled
-/// Gaussian Mechanism", 2019, Theorems 4 and 5. Their series for fractional
-/// orders alternates; here the same expectation is a trapezoidal sum, whose
+/// Gaussian Mechanism", 2019, which also shows that this direction is the larger
+/// one. Their series for fractional orders alternates; here the same expectation is a trapezoidal sum, whose
 /// terms are positive and whose error `proof.md` bounds below 1e-15.
 fn sampled_gaussian(q: f64, sigma: f64, alpha: f64) -> f64 {
     /// Standard deviations kept beyond the last mode on either side.

@@ -113,6 +113,52 @@ fn extreme_schedules_converge_or_say_why_not() {
     }
 }
 
+/// Numbers near the ends of double precision: a finite bound or a refusal, never a zero that is none.
+#[test]
+fn numbers_at_the_ends_of_double_precision_are_bounded_or_refused() {
+    for text in [
+        r#"[["gauss",1e-200,1]]"#,
+        r#"[["gauss",1e200,9007199254740992]]"#,
+        r#"[["lap",1e-300,1]]"#,
+        r#"[["lap",1e300,1000]]"#,
+        r#"[["dlap",1e300,1000,1000]]"#,
+        r#"[["dlap",1e-300,10000,1]]"#,
+        r#"[["zcdp",1e308]]"#,
+        r#"[["dp",1e308,0,9]]"#,
+        r#"[["sgd",1e-300,1e-3,1]]"#,
+        r#"[["sgd",1e-300,1e200,9007199254740992]]"#,
+        r#"[["sgd",0.9999999999999999,1e-3,1000]]"#,
+        r#"[["sglap",1e-12,1e-3,1000000]]"#,
+    ] {
+        let events: Vec<Event> = serde_json::from_str(text).unwrap();
+        for delta in [1e-5, 1e-30, 1e-100] {
+            if let Ok(bound) = epsilon(&events, Delta::new(delta).unwrap()) {
+                let values = [Some(bound.epsilon), bound.epsilon_pld, bound.epsilon_rdp];
+                let sound = |value: f64| value.is_finite() && value >= 0.0;
+                assert!(values.into_iter().flatten().all(sound), "{text}: {bound:?}");
+            }
+        }
+    }
+    // One release that hides nothing must cost what it hides.
+    let plain = epsilon(
+        &[Event::Gaussian {
+            sigma: 1e-3,
+            count: 1,
+        }],
+        Delta::new(1e-5).unwrap(),
+    );
+    assert!(plain.unwrap().epsilon > 500_000.0);
+    // Its total variation is 4e-161, far above this delta: an epsilon of 0 would be a lie.
+    let hidden = [Event::Gaussian {
+        sigma: 1e160,
+        count: 1,
+    }];
+    assert!(matches!(
+        epsilon(&hidden, Delta::new(1e-300).unwrap()),
+        Err(AccountantError::NotFinite { .. })
+    ));
+}
+
 /// delta(epsilon) of one step, in the direction given, by direct integration.
 fn one_step_delta(q: f64, sigma: f64, epsilon: f64, added: bool) -> f64 {
     let h = 1e-4;
@@ -210,7 +256,7 @@ fn a_bound_prints_as_the_command_line_promises() {
     assert!(json["pld_refused"].as_str().unwrap().contains("zCDP"));
 }
 
-/// Renyi at integer orders, where the expectation is a finite sum (Mironov, Talwar and Zhang, 2019, section 3.3).
+/// Renyi at integer orders, where the expectation is a finite sum (Mironov, Talwar and Zhang, 2019, on integer orders).
 #[test]
 fn fractional_orders_agree_with_the_finite_sum_at_integer_ones() {
     for (q, sigma) in [(0.01f64, 1.0f64), (0.2, 0.5), (0.001, 4.0), (0.7, 2.0)] {
@@ -239,7 +285,7 @@ fn fractional_orders_agree_with_the_finite_sum_at_integer_ones() {
     }
 }
 
-/// Laplace's closed form: Mironov, "Renyi Differential Privacy", 2017, Proposition 6.
+/// Laplace's closed form: Mironov, "Renyi Differential Privacy", 2017, on the Laplace mechanism.
 #[test]
 fn renyi_of_laplace_agrees_with_its_closed_form() {
     for scale in [0.5f64, 1.0, 20.0] {

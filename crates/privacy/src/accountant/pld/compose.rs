@@ -10,7 +10,7 @@ use rustfft::num_complex::Complex64;
 /// Relative error of a discretised mass, from quadrature and exponentials.
 const MASS_ERROR: f64 = 1e-12;
 /// Relative L2 error of an FFT per halving: Higham, "Accuracy and Stability of
-/// Numerical Algorithms", 2002, Theorem 24.2, with generous constants.
+/// Numerical Algorithms", 2002, the chapter on the FFT, with generous constants.
 const FFT_ERROR: f64 = 2e-15;
 /// What that may add up to over all runs, relative to delta, or the value is refused.
 const RUNS_ERROR_MAX: f64 = 1e-2;

@@ -84,7 +84,7 @@ fn the_fft_agrees_with_the_binomial_sum_of_pure_mechanisms() {
 
 /// Inversion of the moment generating function along a line parallel to the imaginary axis, with no
 /// grid of losses at all: delta(epsilon) = 1/(2 pi i) integral of M(s)^T e^(-epsilon s) / (s (s+1)) ds.
-/// (Alghamdi et al., "The Saddle-Point Accountant for Differential Privacy", 2022, section 3.)
+/// (Alghamdi et al., "The Saddle-Point Accountant for Differential Privacy", 2022.)
 #[test]
 fn the_fft_agrees_with_the_contour_integral() {
     // q, sigma, steps, delta, theta of the line, reach along it in imaginary units.

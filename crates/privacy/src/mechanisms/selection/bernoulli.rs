@@ -2,7 +2,7 @@
 //!
 //! # Source
 //! Canonne, Kamath and Steinke, "The Discrete Gaussian for Differential
-//! Privacy", 2020, Algorithm 1.
+//! Privacy", 2020, section 5.1.
 
 use crate::random::Stream;
 
