@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::entry::{Action, Entry, Head, NO_PREVIOUS};
 use crate::key::PublicKey;
-use crate::price::Cap;
+use crate::price::{self, Cap};
 use crate::{Digest, SessionId};
 
 /// How far a charge has come. There is no way back and no way around.
@@ -84,7 +84,8 @@ pub(crate) struct Book {
     pub head: Head,
     pub public_key: Option<PublicKey>,
     pub ledger: Option<Digest>,
-    pub caps: BTreeMap<String, Cap>,
+    /// The caps in force on each data set, the one set last at the end.
+    pub caps: BTreeMap<String, Vec<Cap>>,
     pub charges: BTreeMap<u64, Charge>,
     /// The charge that each request was last given; burned ones are forgotten.
     current: HashMap<Identity, u64>,
@@ -140,7 +141,7 @@ impl Book {
             }
             _ if number == 0 => return Err("the first entry does not create the ledger".to_owned()),
             Action::Cap { data_set, cap, .. } => {
-                self.caps.insert(data_set.clone(), *cap);
+                price::put_in_force(self.caps.entry(data_set.clone()).or_default(), *cap);
             }
             Action::Reserved {
                 data_set,
@@ -150,6 +151,7 @@ impl Book {
                 events,
                 session,
                 note,
+                ..
             } => {
                 let charge = Charge {
                     reservation: number,
@@ -243,6 +245,11 @@ impl Book {
     /// The name under which these data were charged first.
     pub(crate) fn name_of(&self, data: Digest) -> Option<&str> {
         self.names.get(&data).map(String::as_str)
+    }
+
+    /// The cap of a data set, set last.
+    pub(crate) fn cap(&self, data_set: &str) -> Option<&Cap> {
+        self.caps.get(data_set)?.last()
     }
 
     /// The events of every charge of a data set, oldest first, whatever became of it.

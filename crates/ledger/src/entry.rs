@@ -68,6 +68,10 @@ pub enum Action {
         parameters: Digest,
         /// What it costs.
         events: Vec<Event>,
+        /// Epsilon of all charges of the data set up to this one, at the delta of its cap.
+        together: f64,
+        /// Which accountant said so.
+        accountant: String,
         /// The process that works on it.
         session: SessionId,
         /// For people: the run and the step.

@@ -166,10 +166,12 @@ pub enum Error {
         problem: String,
     },
     /// The ledger does not contain a head that was noted elsewhere.
-    #[error("ledger `{}` does not contain the head noted elsewhere ({count} entries, {hash}); an older or another file was put in its place, restore the latest one", path.display())]
+    #[error("ledger `{}` does not contain the head noted {} ({count} entries, {hash}); an older or another file was put in its place, so charges are missing: restore the latest one", path.display(), place(noted.as_deref()))]
     RolledBack {
         /// The file.
         path: PathBuf,
+        /// The file that the head is noted in; nothing for a head that was given.
+        noted: Option<PathBuf>,
         /// Entries in the noted head.
         count: u64,
         /// Hash of the noted head.
@@ -291,6 +293,12 @@ pub enum Error {
         /// What they were for.
         what: &'static str,
     },
+}
+
+fn place(noted: Option<&Path>) -> String {
+    noted.map_or("elsewhere".to_owned(), |file| {
+        format!("in `{}`", file.display())
+    })
 }
 
 fn what_fits(epsilon: Option<f64>) -> String {

@@ -24,6 +24,7 @@ impl Verified {
             "ledger": self.ledger,
             "public_key": self.public_key,
             "head": self.head,
+            "head_signature": self.head_signature,
             "accountant": noisegate_privacy::accountant::ACCOUNTANT_VERSION,
             "data_sets": self.data_sets,
             "charges": self.charges,

@@ -113,8 +113,7 @@ pub(crate) fn load(path: &Path) -> Result<Option<SigningKey>> {
     Ok(Some(SigningKey::from_bytes(&secret)))
 }
 
-/// Creates a key file with mode 0600, durable before this returns, and its public half beside
-/// it, ending in `.pub`, for whoever verifies.
+/// Creates a key file with mode 0600, durable before this returns.
 ///
 /// If another process creates it at the same moment, exactly one of the two keys is kept and both
 /// processes return that one: the finished file is linked into place, which fails if one is there.
@@ -133,6 +132,8 @@ pub(crate) fn create(path: &Path) -> Result<SigningKey> {
     ));
     let part = path.with_file_name(part_name);
     let written = write_private(&part, &format!("{KEY_PREFIX}{}\n", hex::encode(secret)));
+    #[cfg(test)]
+    crate::kill_point::pass();
     let linked = written.and_then(|()| match fs::hard_link(&part, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
@@ -143,12 +144,24 @@ pub(crate) fn create(path: &Path) -> Result<SigningKey> {
     let key = load(path)?.ok_or_else(|| Error::KeyMalformed {
         path: path.to_owned(),
     })?;
-    let public = format!("{}\n", PublicKey::of(&key));
-    fs::write(public_path(path), public).map_err(file_error)?;
     Ok(key)
 }
 
-/// Where the public half of a site key is written: `site.pub` for `site.key`.
+/// Writes the public half beside a site key unless it is there: `site.pub` for `site.key`.
+pub(crate) fn publish(path: &Path, key: &PublicKey) -> Result<()> {
+    let public = public_path(path);
+    if public.exists() {
+        return Ok(());
+    }
+    #[cfg(test)]
+    crate::kill_point::pass();
+    fs::write(&public, format!("{key}\n")).map_err(|source| Error::File {
+        path: public,
+        source,
+    })
+}
+
+/// Where the public half of a site key is written.
 fn public_path(key: &Path) -> std::path::PathBuf {
     key.with_extension("pub")
 }
@@ -193,6 +206,7 @@ mod tests {
         let key = create(&path).unwrap();
         assert_eq!(load(&path).unwrap().unwrap().to_bytes(), key.to_bytes());
         assert_eq!(create(&path).unwrap().to_bytes(), key.to_bytes());
+        publish(&path, &PublicKey::of(&key)).unwrap();
         assert_eq!(
             PublicKey::read(&public_path(&path)).unwrap(),
             PublicKey::of(&key)

@@ -20,6 +20,7 @@ use crate::book::{Book, State};
 use crate::entry::{Action, Head};
 use crate::error::{Error, Result};
 use crate::key::{self, PublicKey};
+use crate::noted;
 use crate::pen::{Pen, unpriced, wrong_state};
 use crate::price::{self, Cap, Spent};
 use crate::request::{OUTPUT_BYTES_MAX, Outcome, Request, Reservation, Sealed};
@@ -87,6 +88,9 @@ impl Ledger {
     /// [`Error::RolledBack`], [`Error::OtherVersion`], [`Error::NotALedger`], [`Error::Corrupt`],
     /// [`Error::ReadOnly`], [`Error::DiskFull`], [`Error::Locked`].
     pub fn open(options: &OpenOptions) -> Result<Self> {
+        // In this order: another process that begins the ledger right now writes the ledger first.
+        let begun = noted::path_of(&options.ledger);
+        let was_begun = begun.exists();
         let exists = std::fs::metadata(&options.ledger).is_ok_and(|file| file.len() > 0);
         let key = match key::load(&options.key)? {
             Some(key) => key,
@@ -98,15 +102,17 @@ impl Ledger {
             }
             None => key::create(&options.key)?,
         };
+        // By every opening, as the process that made the key may have died at this point.
+        key::publish(&options.key, &PublicKey::of(&key))?;
         // A ledger that was begun and is gone or empty must not be begun anew: that
         // would give every data set a second budget.
-        let begun = options.ledger.with_extension("begun");
-        if !exists && begun.exists() {
+        if !exists && was_begun {
             return Err(Error::Gone {
                 ledger: options.ledger.clone(),
                 marker: begun,
             });
         }
+        let noted = noted::read(&options.ledger);
         let mut ledger = Self {
             store: Store::open(&options.ledger, options.busy_timeout_ms)?,
             public_key: PublicKey::of(&key),
@@ -117,13 +123,16 @@ impl Ledger {
             mine: HashMap::new(),
         };
         ledger.write(|pen| {
+            if let Some(head) = &noted {
+                check_anchor(&pen.writing, head, Some(&begun))?;
+            }
             if let Some(anchor) = &options.anchor {
-                check_anchor(&pen.writing, anchor)?;
+                check_anchor(&pen.writing, anchor, None)?;
             }
             pen.burn_abandoned()
         })?;
         if !begun.exists() {
-            std::fs::write(&begun, "").map_err(|source| Error::Marker {
+            noted::write(&options.ledger, &ledger.book.head).map_err(|source| Error::Marker {
                 marker: begun,
                 source,
             })?;
@@ -137,7 +146,7 @@ impl Ledger {
     /// [`Error::OtherCap`] if another one is registered; [`Error::BadText`].
     pub fn ensure_cap(&mut self, data_set: &str, cap: Cap) -> Result<()> {
         check_text("name of a data set", data_set, NAME_BYTES_MAX)?;
-        self.write(|pen| match pen.book.caps.get(data_set) {
+        self.write(|pen| match pen.book.cap(data_set) {
             Some(registered) if registered.same_as(cap) => Ok(()),
             Some(registered) => Err(Error::OtherCap {
                 data_set: data_set.to_owned(),
@@ -150,7 +159,8 @@ impl Ledger {
 
     /// Sets a data set's cap, whatever it was: a decision of the site, signed and kept.
     ///
-    /// A cap below what is spent refuses every further charge.
+    /// A cap below what is spent refuses every further charge. A lower cap comes on top of the one
+    /// before, whose promise is kept; a higher one in epsilon or delta takes its place.
     ///
     /// # Errors
     /// [`Error::BadText`] for an empty reason.
@@ -275,7 +285,7 @@ impl Ledger {
     /// [`Error::Unpriced`] if the accountant refuses the charges.
     pub fn spent(&mut self, data_set: &str) -> Result<Option<Spent>> {
         self.write(|pen| {
-            let Some(cap) = pen.book.caps.get(data_set) else {
+            let Some(cap) = pen.book.cap(data_set) else {
                 return Ok(None);
             };
             price::spent(&pen.book.events_of(data_set), *cap)
@@ -316,6 +326,7 @@ impl Ledger {
     /// Runs one transaction on an up-to-date book.
     fn write<T>(&mut self, act: impl FnOnce(&mut Pen<'_>) -> Result<T>) -> Result<T> {
         let folder = session::folder_of(&self.store.path);
+        let (path, before) = (self.store.path.clone(), self.book.head);
         let pen = Pen {
             writing: self.store.begin()?,
             book: &mut self.book,
@@ -326,10 +337,16 @@ impl Ledger {
             mine: &mut self.mine,
             folder: &folder,
         };
-        pen.transact(act).inspect_err(|_| {
+        let value = pen.transact(act).inspect_err(|_| {
             // What was taken in may have been rolled back: read and verify everything again.
             self.book = Book::default();
-        })
+        })?;
+        if self.book.head != before {
+            // The chain is on disk. Without this note a replaced file is noticed later, or only
+            // elsewhere: no reason to fail what was done.
+            let _ = noted::write(&path, &self.book.head);
+        }
+        Ok(value)
     }
 }
 

@@ -17,9 +17,10 @@
 //! Without the key, a changed, added, removed, reordered or truncated entry or output is found, and
 //! the first bad place named. Who holds the key can write another history; the site guards it.
 //! Putting back a whole older copy of the file gives a ledger that was valid once: nothing in the
-//! file can tell. A site that must rule this out keeps [`Head`]s elsewhere (in each run's report,
-//! at an auditor, on paper) and gives one to [`verify`] or [`OpenOptions::anchor`], which then
-//! refuse a ledger that does not contain it.
+//! file can tell. The head noted beside it does (`noted.rs`), unless it was put back too. A site that
+//! must rule this out keeps [`Head`]s elsewhere (in each run's report, at an auditor, on paper) and
+//! gives one to [`verify`] or [`OpenOptions::anchor`], which then refuse a ledger that does not
+//! contain it.
 //!
 //! Deliberately absent: noise, private rows, networks, printing. The ledger sees digests, events
 //! and released bytes. It must lie on a local disk: SQLite's write-ahead log and the session locks
@@ -33,9 +34,13 @@ mod entry;
 mod error;
 mod export;
 mod key;
+#[cfg(test)]
+mod kill_point;
 mod ledger;
+mod noted;
 mod pen;
 mod price;
+mod recheck;
 mod request;
 mod session;
 mod store;
@@ -50,4 +55,4 @@ pub use ledger::{Ledger, OpenOptions, system_clock_ms};
 pub use price::{Cap, Spent};
 pub use request::{OUTPUT_BYTES_MAX, Outcome, Request, Reservation, Sealed};
 pub use session::SessionId;
-pub use verify::{DataSet, Verified, verify};
+pub use verify::{DataSet, Standing, Verified, verify};

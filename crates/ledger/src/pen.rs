@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Weak;
 
 use ed25519_dalek::SigningKey;
-use noisegate_privacy::{AccountantError, accountant};
+use noisegate_privacy::{AccountantError, Event, accountant};
 
 use crate::Digest;
 use crate::book::{Book, State};
@@ -142,7 +142,7 @@ impl Pen<'_> {
     /// Charges a new request if it fits under the cap.
     pub(crate) fn charge(&mut self, request: &Request) -> Result<u64> {
         let data_set = &request.data_set;
-        let cap = *self.book.caps.get(data_set).ok_or_else(|| Error::NoCap {
+        let caps = self.book.caps.get(data_set).ok_or_else(|| Error::NoCap {
             data_set: data_set.clone(),
         })?;
         if let Some(known) = self.book.name_of(request.data)
@@ -155,24 +155,27 @@ impl Pen<'_> {
             });
         }
         let charges = self.book.events_of(data_set);
-        let together = {
+        let mut together = f64::NAN;
+        for cap in caps {
+            let price = |charges: &[&[Event]]| {
+                price::guaranteed(charges, *cap).map_err(|source| unpriced(data_set, source))
+            };
             let mut all = charges.clone();
             all.push(&request.events);
-            price::guaranteed(&all, cap).map_err(|source| unpriced(data_set, source))?
-        };
-        // Written so that a price that is not a number is refused.
-        let fits = together <= cap.epsilon.get();
-        if !fits {
-            let alone = accountant::epsilon(&request.events, cap.delta);
-            return Err(Error::OverCap {
-                data_set: data_set.clone(),
-                spent: price::guaranteed(&charges, cap)
-                    .map_err(|source| unpriced(data_set, source))?,
-                asked: alone.map_err(|source| unpriced(data_set, source))?.epsilon,
-                together,
-                cap,
-                fits: price::largest_that_fits(&charges, &request.events, cap),
-            });
+            together = price(&all)?;
+            // Written so that a price that is not a number is refused.
+            let fits = together <= cap.epsilon.get();
+            if !fits {
+                let alone = accountant::epsilon(&request.events, cap.delta);
+                return Err(Error::OverCap {
+                    data_set: data_set.clone(),
+                    spent: price(&charges)?,
+                    asked: alone.map_err(|source| unpriced(data_set, source))?.epsilon,
+                    together,
+                    cap: *cap,
+                    fits: price::largest_that_fits(&charges, &request.events, caps),
+                });
+            }
         }
         let session = self.session.ok_or(Error::Rule {
             entry: self.book.head.count,
@@ -185,6 +188,8 @@ impl Pen<'_> {
             guest: request.guest,
             parameters: request.parameters,
             events: request.events.clone(),
+            together,
+            accountant: accountant::ACCOUNTANT_VERSION.to_owned(),
             session: session.id.clone(),
             note: request.note.clone(),
         })?;

@@ -20,11 +20,17 @@
 //! Deliberately absent: time and storage. A burned charge counts like any other.
 //!
 //! # Source
-//! Feldman and Zrnic, "Individual Privacy Accounting via a Renyi Filter", 2021, Theorem 4.3;
-//! Rogers, Roth, Ullman and Vadhan, "Privacy Odometers and Filters", 2016, Theorem 3.1 and section
-//! 5 (sums of epsilons and deltas remain valid when both are chosen on the way).
+//! Feldman and Zrnic, "Individual Privacy Accounting via a Renyi Filter", 2021, Theorem 3.1 (costs
+//! chosen on the way whose sum stays below a fixed bound) and section 4; Rogers, Roth, Ullman and
+//! Vadhan, "Privacy Odometers and Filters: Pay-as-you-Go Composition", 2016, on the filter of basic
+//! composition (sums of epsilons and deltas remain valid when both are chosen on the way).
 
-use noisegate_privacy::accountant::{self, rdp};
+mod filters;
+#[cfg(test)]
+mod tests;
+
+use filters::{Sum, draws, parts};
+use noisegate_privacy::accountant;
 use noisegate_privacy::noise::NOISE_TV_PER_DRAW;
 use noisegate_privacy::{AccountantError, Delta, Epsilon, Event};
 use serde::{Deserialize, Serialize};
@@ -55,7 +61,7 @@ pub struct Spent {
     pub cap: Cap,
     /// How many charges, burned ones included.
     pub charges: usize,
-    /// The guarantee at the cap's delta, even if each run was chosen after seeing the ones before.
+    /// What counts against the cap, at its delta, even if each run was chosen after seeing the ones before.
     pub epsilon: f64,
     /// What it would be if all runs had been fixed in advance; absent if the accountant refuses.
     pub epsilon_if_fixed: Option<f64>,
@@ -64,25 +70,101 @@ pub struct Spent {
 /// The share of delta set aside for the noise sampler's error, as in the accountant.
 const NOISE_SHARE: f64 = 1e-3;
 
-/// The charges of one data set are (this, `cap.delta`)-DP together, chosen on the way or not.
+/// The charges of one data set under one cap, added up as they come.
 ///
-/// May be infinite.
+/// Adding a charge takes as long as it did for the first one, however many there are.
+#[derive(Debug, Clone)]
+pub(crate) struct Account {
+    cap: Cap,
+    charges: usize,
+    /// The first charge alone, which may use the tightest accountant.
+    first: Vec<Event>,
+    alone: f64,
+    /// Every way of adding up; settled by the first charge.
+    sums: Vec<Sum>,
+    draws: f64,
+}
+
+impl Account {
+    pub(crate) fn new(cap: Cap) -> Self {
+        Self {
+            cap,
+            charges: 0,
+            first: Vec::new(),
+            alone: 0.0,
+            sums: Vec::new(),
+            draws: 0.0,
+        }
+    }
+
+    /// An account with these charges.
+    ///
+    /// # Errors
+    /// [`AccountantError`] if a charge cannot be priced at all.
+    pub(crate) fn of(charges: &[&[Event]], cap: Cap) -> Result<Self, AccountantError> {
+        let mut account = Self::new(cap);
+        charges.iter().try_for_each(|charge| account.add(charge))?;
+        Ok(account)
+    }
+
+    /// Takes in one more charge.
+    ///
+    /// # Errors
+    /// [`AccountantError`] if it cannot be priced at all; then the account must not be used any more.
+    pub(crate) fn add(&mut self, charge: &[Event]) -> Result<(), AccountantError> {
+        if self.charges == 0 {
+            self.alone = accountant::epsilon(charge, self.cap.delta)?.epsilon;
+            self.first = charge.to_vec();
+        }
+        if self.charges == 1 {
+            self.sums = parts(&self.first, self.alone, self.cap)
+                .into_iter()
+                .map(Sum::new)
+                .collect();
+            let first = std::mem::take(&mut self.first);
+            self.sums.iter_mut().try_for_each(|sum| sum.add(&first))?;
+        }
+        if self.charges > 0 {
+            self.sums.iter_mut().try_for_each(|sum| sum.add(charge))?;
+        }
+        self.charges += 1;
+        self.draws += draws(charge);
+        Ok(())
+    }
+
+    /// The charges are (this, `cap.delta`)-DP together, chosen on the way or not, as long as
+    /// every one was accepted only while this stayed below the cap. May be infinite.
+    pub(crate) fn epsilon(&self) -> f64 {
+        if self.charges < 2 {
+            return self.alone;
+        }
+        let best = self
+            .sums
+            .iter()
+            .map(Sum::epsilon)
+            .fold(f64::INFINITY, f64::min);
+        // The share of delta set aside must cover the sampler's total-variation error, which
+        // (epsilon, delta)-DP turns into a delta of `(1 + e^epsilon)` times as much.
+        let lost = self.draws * NOISE_TV_PER_DRAW * (1.0 + best.exp());
+        if self.draws == 0.0 || lost <= NOISE_SHARE * self.cap.delta.get() {
+            best
+        } else {
+            f64::INFINITY
+        }
+    }
+
+    /// Whether everything so far is under the cap. A price that is not a number is not.
+    pub(crate) fn fits(&self) -> bool {
+        self.epsilon() <= self.cap.epsilon.get()
+    }
+}
+
+/// The price of these charges together: see [`Account::epsilon`].
 ///
 /// # Errors
 /// [`AccountantError`] if a charge cannot be priced at all.
 pub(crate) fn guaranteed(charges: &[&[Event]], cap: Cap) -> Result<f64, AccountantError> {
-    match charges {
-        [] => Ok(0.0),
-        [first] => Ok(accountant::epsilon(first, cap.delta)?.epsilon),
-        [first, ..] => {
-            let mut best = f64::INFINITY;
-            for part in parts(first, cap)? {
-                best = best.min(part.epsilon(charges)?);
-            }
-            let covered = noise_is_covered(charges, best, cap);
-            Ok(if covered { best } else { f64::INFINITY })
-        }
-    }
+    Ok(Account::of(charges, cap)?.epsilon())
 }
 
 /// [`Spent`] of these charges.
@@ -98,13 +180,34 @@ pub(crate) fn spent(charges: &[&[Event]], cap: Cap) -> Result<Spent, AccountantE
     })
 }
 
+/// Puts a new cap in force.
+///
+/// A lower one comes on top of those that it is below: they stay promised, and a charge must fit
+/// under each with the filters that were settled for it. One that is above another in epsilon or
+/// delta is a decision to give that one up.
+pub(crate) fn put_in_force(caps: &mut Vec<Cap>, new: Cap) {
+    caps.retain(|old| {
+        *old != new && old.epsilon.get() >= new.epsilon.get() && old.delta.get() >= new.delta.get()
+    });
+    caps.push(new);
+}
+
 /// The epsilon, alone, of the largest request like this one that would still fit: the same steps
 /// with more noise. `None` if none does, however noisy.
-pub(crate) fn largest_that_fits(charges: &[&[Event]], request: &[Event], cap: Cap) -> Option<f64> {
+pub(crate) fn largest_that_fits(
+    charges: &[&[Event]],
+    request: &[Event],
+    caps: &[Cap],
+) -> Option<f64> {
+    let accounts: Vec<Account> = caps
+        .iter()
+        .map(|cap| Account::of(charges, *cap).ok())
+        .collect::<Option<_>>()?;
     let fits = |noisier: &[Event]| {
-        let mut all = charges.to_vec();
-        all.push(noisier);
-        guaranteed(&all, cap).is_ok_and(|epsilon| epsilon <= cap.epsilon.get())
+        accounts.iter().all(|account| {
+            let mut with = account.clone();
+            with.add(noisier).is_ok() && with.fits()
+        })
     };
     let with_noise = |log2: f64| -> Vec<Event> {
         request
@@ -112,11 +215,11 @@ pub(crate) fn largest_that_fits(charges: &[&[Event]], request: &[Event], cap: Ca
             .map(|event| noisier(event, log2.exp2()))
             .collect()
     };
-    let (mut low, mut high) = (0.0, 10.0);
+    let (mut low, mut high) = (-3.0, 10.0);
     if !fits(&with_noise(high)) {
         return None;
     }
-    for _ in 0..10 {
+    for _ in 0..11 {
         let middle = (low + high) / 2.0;
         if fits(&with_noise(middle)) {
             high = middle;
@@ -124,6 +227,7 @@ pub(crate) fn largest_that_fits(charges: &[&[Event]], request: &[Event], cap: Ca
             low = middle;
         }
     }
+    let cap = caps.last()?;
     let alone = accountant::epsilon(&with_noise(high), cap.delta).ok()?;
     Some(alone.epsilon)
 }
@@ -141,136 +245,3 @@ fn noisier(event: &Event, factor: f64) -> Event {
     }
     event
 }
-
-/// A way to add charges up that stays sound when they are chosen on the way.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Filter {
-    /// Renyi divergences at one order.
-    Renyi { order: f64 },
-    /// Epsilons and deltas, each charge being given half of the delta that is left.
-    Sums {
-        /// With more charges it refuses: it asks the accountant about each of them.
-        charges_max: usize,
-    },
-}
-
-/// A filter and the part of delta that it may use.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Part {
-    filter: Filter,
-    delta: f64,
-}
-
-/// How the cap's delta is divided, given what was charged first.
-fn parts(first: &[Event], cap: Cap) -> Result<Vec<Part>, AccountantError> {
-    // The last factor covers the rounding of the shares.
-    let whole = cap.delta.get() * (1.0 - NOISE_SHARE) * (1.0 - 1e-12);
-    let repeats = |order: f64| {
-        let budget = cap.epsilon.get() - rdp::convert(0.0, order, whole);
-        budget / rdp::renyi_sum(first, order)
-    };
-    // Orders from 1.06 to 1025; a finer grid gains less than 1 %.
-    let (order, renyi_repeats) = (-16..=40)
-        .map(|quarter| 1.0 + 2f64.powf(f64::from(quarter) / 4.0))
-        .map(|order| (order, repeats(order)))
-        .filter(|(_, repeats)| repeats.is_finite())
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .unwrap_or((2.0, 0.0));
-    let alone = accountant::epsilon(first, cap.delta)?.epsilon;
-    let renyi_first = own_delta(first) == 0.0 && renyi_repeats >= cap.epsilon.get() / alone;
-    // Larger orders are tight while little is spent.
-    let renyi = |times: f64| Filter::Renyi {
-        order: 1.0 + (order - 1.0) * times,
-    };
-    let sums = |charges_max| Filter::Sums { charges_max };
-    // The shares of each row add up to 1.
-    let shares = if renyi_first {
-        [
-            (renyi(1.0), 0.8),
-            (renyi(2.0), 0.06),
-            (renyi(4.0), 0.04),
-            (renyi(16.0), 0.03),
-            (renyi(64.0), 0.02),
-            (sums(8), 0.05),
-        ]
-    } else {
-        [
-            (sums(usize::MAX), 0.8),
-            (renyi(1.0), 0.08),
-            (renyi(2.0), 0.04),
-            (renyi(4.0), 0.04),
-            (renyi(16.0), 0.02),
-            (renyi(64.0), 0.02),
-        ]
-    };
-    let part = |(filter, share)| Part {
-        filter,
-        delta: whole * share,
-    };
-    Ok(shares.map(part).to_vec())
-}
-
-impl Part {
-    /// The epsilon of these charges under this filter; infinite where it cannot express them.
-    fn epsilon(self, charges: &[&[Event]]) -> Result<f64, AccountantError> {
-        match self.filter {
-            Filter::Renyi { order } => {
-                if charges.iter().any(|charge| own_delta(charge) > 0.0) {
-                    return Ok(f64::INFINITY);
-                }
-                let divergence: f64 = charges.iter().map(|c| rdp::renyi_sum(c, order)).sum();
-                // The factor covers the rounding of the sum.
-                Ok(rdp::convert(divergence * (1.0 + 1e-12), order, self.delta).max(0.0))
-            }
-            Filter::Sums { charges_max } if charges.len() > charges_max => Ok(f64::INFINITY),
-            Filter::Sums { .. } => {
-                let mut left = self.delta;
-                let mut sum = 0.0;
-                for charge in charges {
-                    let own = own_delta(charge);
-                    let given = own + (left - own) / 2.0;
-                    let Ok(delta) = Delta::new(given) else {
-                        return Ok(f64::INFINITY);
-                    };
-                    left -= given;
-                    if left <= 0.0 {
-                        return Ok(f64::INFINITY);
-                    }
-                    match accountant::epsilon(charge, delta) {
-                        Ok(bound) => sum += bound.epsilon,
-                        Err(AccountantError::NotFinite { .. }) => return Ok(f64::INFINITY),
-                        Err(error) => return Err(error),
-                    }
-                }
-                Ok(sum * (1.0 + 1e-12))
-            }
-        }
-    }
-}
-
-/// What events take off delta by themselves, which a Renyi filter cannot express.
-fn own_delta(events: &[Event]) -> f64 {
-    let of = |event: &Event| match *event {
-        Event::Approximate { delta, count, .. } => delta * count as f64,
-        _ => 0.0,
-    };
-    events.iter().map(of).sum()
-}
-
-/// Whether the share of delta set aside covers the sampler's total-variation error, which
-/// (epsilon, delta)-DP turns into a delta of `(1 + e^epsilon)` times as much.
-fn noise_is_covered(charges: &[&[Event]], epsilon: f64, cap: Cap) -> bool {
-    let draws: f64 = charges
-        .iter()
-        .flat_map(|charge| charge.iter())
-        .map(|event| match *event {
-            Event::Noise { draws } => draws as f64,
-            _ => 0.0,
-        })
-        .sum();
-    let lost = draws * NOISE_TV_PER_DRAW * (1.0 + epsilon.exp());
-    draws == 0.0 || lost <= NOISE_SHARE * cap.delta.get()
-}
-
-#[cfg(test)]
-mod tests;

@@ -18,7 +18,7 @@ use crate::entry::SignedBytes;
 use crate::error::{Error, Result};
 
 /// The format this program reads and writes.
-pub(crate) const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = 2;
 /// `NgLd`: marks the file as a ledger in SQLite's header.
 const APPLICATION_ID: i64 = 0x4e67_4c64;
 
@@ -133,6 +133,8 @@ impl Store {
                 }
                 transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
                 transaction.pragma_update(None, "user_version", FORMAT)?;
+                #[cfg(test)]
+                crate::kill_point::pass();
             }
             transaction.commit()
         };
@@ -309,6 +311,8 @@ impl Writing<'_> {
     }
 
     fn put(&self, sql: &str, values: impl rusqlite::Params) -> Result<()> {
+        #[cfg(test)]
+        crate::kill_point::pass();
         let put = || self.transaction.prepare_cached(sql)?.execute(values);
         put().map(|_| ()).map_err(|source| self.error(source))
     }
@@ -316,9 +320,12 @@ impl Writing<'_> {
     /// Makes everything durable: when this returns, it survives a power cut.
     pub(crate) fn commit(self) -> Result<()> {
         let (path, waited) = (self.path, self.waited);
-        self.transaction
-            .commit()
-            .map_err(|source| Error::database(path, waited, source))
+        #[cfg(test)]
+        crate::kill_point::pass();
+        let committed = self.transaction.commit();
+        #[cfg(test)]
+        crate::kill_point::pass();
+        committed.map_err(|source| Error::database(path, waited, source))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Is this ledger whole? Needs the file and the public key, nothing else.
 //!
 //! Checks, in this order: SQLite's structure, every signature, every link, every rule of the book,
-//! the signed head, every stored output. The first bad entry is named.
+//! the signed head, every stored output, and that every charge was under the caps in force when it
+//! was made. The first bad entry is named.
 
 use std::path::Path;
 
+use noisegate_privacy::Event;
 use serde::Serialize;
 
 use crate::Digest;
@@ -12,7 +14,9 @@ use crate::book::{Book, Charge};
 use crate::entry::{Entry, Head, SignedBytes};
 use crate::error::{Error, Result};
 use crate::key::PublicKey;
+use crate::noted;
 use crate::price::{self, Cap, Spent};
+use crate::recheck::first_overspent;
 use crate::store::{Store, Writing};
 
 /// A ledger found whole, and what it says.
@@ -24,6 +28,8 @@ pub struct Verified {
     pub public_key: PublicKey,
     /// Where it ends; note it elsewhere to notice an older copy later.
     pub head: Head,
+    /// The site's ed25519 signature of the head, hexadecimal.
+    pub head_signature: String,
     /// Every entry with its hash, oldest first.
     pub entries: Vec<(Entry, Digest)>,
     /// Every charge with its state, oldest first.
@@ -39,19 +45,59 @@ pub struct DataSet {
     pub name: String,
     /// Its cap now.
     pub cap: Cap,
+    /// Every cap that a charge must fit under: the one above, and higher ones that it came on top of.
+    pub in_force: Vec<Cap>,
     /// What was spent under it; absent if this program's accountant cannot price the charges.
     pub spent: Option<Spent>,
+}
+
+/// What one more charge would mean for a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Standing {
+    /// Epsilon of all charges with this one; absent if the accountant has no finite price.
+    pub together: Option<f64>,
+    /// Whether it fits under every cap in force.
+    pub fits: bool,
+    /// Epsilon, alone, of the largest charge of this kind (the same steps, other noise) that fits.
+    pub largest: Option<f64>,
+}
+
+impl Verified {
+    /// What `charge` would mean for a data set, as the ledger stands; `None` if it has no cap.
+    ///
+    /// A request that was answered before is served again and charged nothing.
+    pub fn standing(&self, data_set: &str, charge: &[Event]) -> Option<Standing> {
+        let account = self.data_sets.iter().find(|set| set.name == data_set)?;
+        let before: Vec<&[Event]> = self
+            .charges
+            .iter()
+            .filter(|charge| charge.data_set == data_set)
+            .map(|charge| charge.events.as_slice())
+            .collect();
+        let with = |cap: &Cap| {
+            let mut all = before.clone();
+            all.push(charge);
+            price::guaranteed(&all, *cap).ok()
+        };
+        let fits = |cap: &Cap| with(cap).is_some_and(|together| together <= cap.epsilon.get());
+        Some(Standing {
+            together: with(&account.cap).filter(|together| together.is_finite()),
+            fits: account.in_force.iter().all(fits),
+            largest: price::largest_that_fits(&before, charge, &account.in_force),
+        })
+    }
 }
 
 /// Verifies a ledger without changing it.
 ///
 /// - `public_key`: the site's key, obtained from the site and not from this file.
-/// - `anchor`: a head noted earlier; the ledger must contain it.
+/// - `anchor`: a head noted earlier; the ledger must contain it, and the one noted beside the file, if any.
 ///
 /// # Errors
 /// [`Error::Tampered`] with the first bad entry; [`Error::OtherKey`]; [`Error::RolledBack`];
 /// [`Error::Missing`], [`Error::NotALedger`], [`Error::OtherVersion`], [`Error::Corrupt`].
 pub fn verify(path: &Path, public_key: &PublicKey, anchor: Option<&Head>) -> Result<Verified> {
+    let noted = noted::read(path);
     let mut store = Store::open_to_read(path)?;
     let reading = store.begin_read()?;
     if let Some(complaint) = reading.integrity()? {
@@ -64,13 +110,25 @@ pub fn verify(path: &Path, public_key: &PublicKey, anchor: Option<&Head>) -> Res
     let mut book = Book::default();
     let entries = follow(&reading, &mut book, public_key)?;
     check_outputs(&reading, &book)?;
-    if let Some(anchor) = anchor {
-        check_anchor(&reading, anchor)?;
+    if let Some((entry, problem)) = first_overspent(&entries) {
+        return Err(tampered(path, entry, problem));
     }
-    verified(path, book, entries)
+    if let Some(head) = &noted {
+        check_anchor(&reading, head, Some(&noted::path_of(path)))?;
+    }
+    if let Some(anchor) = anchor {
+        check_anchor(&reading, anchor, None)?;
+    }
+    let signature = reading.heads()?.pop().map(|head| head.signature);
+    verified(path, book, entries, &signature.unwrap_or_default())
 }
 
-fn verified(path: &Path, book: Book, entries: Vec<(Entry, Digest)>) -> Result<Verified> {
+fn verified(
+    path: &Path,
+    book: Book,
+    entries: Vec<(Entry, Digest)>,
+    head_signature: &[u8],
+) -> Result<Verified> {
     let (Some(ledger), Some(public_key)) = (book.ledger, book.public_key) else {
         return Err(tampered(path, 0, "there are no entries".to_owned()));
     };
@@ -78,6 +136,7 @@ fn verified(path: &Path, book: Book, entries: Vec<(Entry, Digest)>) -> Result<Ve
         ledger,
         public_key,
         head: book.head,
+        head_signature: hex::encode(head_signature),
         entries,
         data_sets: data_sets(&book),
         charges: book.charges.into_values().collect(),
@@ -86,12 +145,16 @@ fn verified(path: &Path, book: Book, entries: Vec<(Entry, Digest)>) -> Result<Ve
 
 /// Every data set's account, by name.
 pub(crate) fn data_sets(book: &Book) -> Vec<DataSet> {
-    let account = |(name, cap): (&String, &Cap)| DataSet {
-        name: name.clone(),
-        cap: *cap,
-        spent: price::spent(&book.events_of(name), *cap).ok(),
+    let account = |(name, caps): (&String, &Vec<Cap>)| {
+        let cap = *caps.last()?;
+        Some(DataSet {
+            name: name.clone(),
+            cap,
+            in_force: caps.clone(),
+            spent: price::spent(&book.events_of(name), cap).ok(),
+        })
     };
-    book.caps.iter().map(account).collect()
+    book.caps.iter().filter_map(account).collect()
 }
 
 /// Takes the entries that the book does not hold yet into it, checking each, and then the head.
@@ -218,7 +281,13 @@ pub(crate) fn read_output(
 }
 
 /// The ledger holds the entry that the anchor ends with.
-pub(crate) fn check_anchor(reading: &Writing<'_>, anchor: &Head) -> Result<()> {
+///
+/// - `noted`: the file that it is noted in; `None` for one that was given.
+pub(crate) fn check_anchor(
+    reading: &Writing<'_>,
+    anchor: &Head,
+    noted: Option<&Path>,
+) -> Result<()> {
     let last = anchor.count.saturating_sub(1);
     let rows = reading.entries(last)?;
     let same = rows.first().is_some_and(|(number, signed)| {
@@ -229,6 +298,7 @@ pub(crate) fn check_anchor(reading: &Writing<'_>, anchor: &Head) -> Result<()> {
     }
     Err(Error::RolledBack {
         path: reading.path.to_owned(),
+        noted: noted.map(Path::to_owned),
         count: anchor.count,
         hash: anchor.hash,
     })

@@ -250,6 +250,65 @@ fn the_registered_cap_counts_and_only_a_signed_decision_changes_it() {
 }
 
 #[test]
+fn a_lower_cap_comes_on_top_and_a_higher_one_takes_its_place() {
+    let site = Site::new();
+    let mut ledger = site.open_with_cap(8.0);
+    run(&mut ledger, &request(2.0, "a"), b"x");
+    let in_force = |ledger: &mut noisegate_ledger::Ledger| -> Vec<f64> {
+        let sets = ledger.data_sets().unwrap();
+        sets[0]
+            .in_force
+            .iter()
+            .map(|cap| cap.epsilon.get())
+            .collect()
+    };
+    for (epsilon, expected) in [
+        (5.0, &[8.0, 5.0][..]),
+        (3.0, &[8.0, 5.0, 3.0]),
+        (4.0, &[8.0, 5.0, 4.0]),
+        (5.0, &[8.0, 5.0]),
+        (9.0, &[9.0]),
+    ] {
+        ledger
+            .set_cap(DATA_SET, cap(epsilon), "a decision")
+            .unwrap();
+        assert_eq!(in_force(&mut ledger), expected);
+    }
+    // A lower cap refuses what the higher one alone would accept.
+    ledger.set_cap(DATA_SET, cap(3.0), "be careful").unwrap();
+    let error = ledger.reserve(&request(1.5, "b")).unwrap_err();
+    assert!(
+        matches!(&error, Error::OverCap { cap, .. } if cap.epsilon.get() == 3.0),
+        "{error:?}"
+    );
+    // And what it accepts fits under every cap in force, by the ledger's own account.
+    run(&mut ledger, &request(6.0, "c"), b"y");
+    ledger.verify().unwrap();
+}
+
+#[test]
+fn what_is_left_is_told_for_a_charge_of_the_kind_asked_about() {
+    let site = Site::new();
+    let mut ledger = site.open_with_cap(4.0);
+    run(&mut ledger, &request(3.0, "a"), b"x");
+    let seen = ledger.verify().unwrap();
+    let small = seen.standing(DATA_SET, &request(5.0, "b").events).unwrap();
+    assert!(small.fits && small.together.unwrap() < 4.0, "{small:?}");
+    let large = seen.standing(DATA_SET, &request(1.0, "b").events).unwrap();
+    assert!(!large.fits && large.together.unwrap() > 4.0, "{large:?}");
+    // The same kind of charge, so the same amount is left, whatever its own noise.
+    let (one, other) = (small.largest.unwrap(), large.largest.unwrap());
+    assert!(
+        one > 1.0 && (one / other - 1.0).abs() < 0.02,
+        "{one} {other}"
+    );
+    assert!(
+        seen.standing("unknown", &request(1.0, "b").events)
+            .is_none()
+    );
+}
+
+#[test]
 fn a_cap_with_many_digits_is_still_the_same_after_it_was_stored() {
     let site = Site::new();
     for (number, epsilon) in [0.1 + 0.2, 1.0 / 3.0, 2.0_f64.sqrt(), 9.869_604_401_089_358]
@@ -367,6 +426,63 @@ fn handles_in_many_threads_never_overspend_together() {
         spent.epsilon <= 4.0 && (4..24).contains(&charged),
         "{spent:?}"
     );
+}
+
+const FOLDER: &str = "NOISEGATE_LEDGER_RACE_FOLDER";
+
+#[test]
+#[ignore = "the child of the test below, which starts several at once"]
+fn a_worker_that_charges_until_the_cap_refuses() {
+    let folder = std::path::PathBuf::from(std::env::var_os(FOLDER).expect("set by the parent"));
+    let mut options =
+        noisegate_ledger::OpenOptions::new(folder.join("ledger.db"), folder.join("site.key"));
+    options.busy_timeout_ms = 60_000;
+    let mut ledger = noisegate_ledger::Ledger::open(&options).unwrap();
+    ledger.ensure_cap(DATA_SET, cap(4.0)).unwrap();
+    for step in 0..6 {
+        let request = request(3.0, &format!("{} {step}", std::process::id()));
+        match ledger.reserve(&request) {
+            Ok(Outcome::Charged(reservation)) => {
+                let sealed = ledger.seal(&reservation, b"x").unwrap();
+                ledger.release(&sealed).unwrap();
+            }
+            Err(Error::OverCap { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Started at the same moment, on a ledger that is not there yet.
+#[test]
+fn processes_that_race_never_overspend_together() {
+    let site = Site::in_memory();
+    let children: Vec<_> = (0..4)
+        .map(|_| {
+            std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--ignored", "--exact"])
+                .arg("a_worker_that_charges_until_the_cap_refuses")
+                .env(FOLDER, site.folder.path())
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let seen = site.open().verify().unwrap();
+    let spent = seen.data_sets[0].spent.unwrap();
+    assert!(
+        spent.epsilon <= 4.0 && (4..24).contains(&spent.charges),
+        "{spent:?}"
+    );
+    assert!(
+        seen.charges
+            .iter()
+            .all(|charge| charge.state == State::Released)
+    );
+    let larger = site.open().reserve(&request(3.0, "one more"));
+    assert!(matches!(larger, Err(Error::OverCap { .. })), "{larger:?}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn a_ledger_of_another_version_is_refused() {
     let site = Site::new();
     let key = site.open_with_cap(3.0).public_key();
     let connection = Connection::open(site.path()).unwrap();
-    connection.pragma_update(None, "user_version", 2).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
     drop(connection);
     for error in [
         Ledger::open(&site.options).unwrap_err(),
@@ -45,8 +45,8 @@ fn a_ledger_of_another_version_is_refused() {
             matches!(
                 error,
                 Error::OtherVersion {
-                    found: 2,
-                    supported: 1,
+                    found: 1,
+                    supported: 2,
                     ..
                 }
             ),

@@ -1,7 +1,9 @@
-//! A full disk, a read-only file and the pragmas, tried from inside.
+//! A full disk, a read-only file, the pragmas, a kill at every write point, a charge above its cap:
+//! tried from inside.
 
 use super::*;
 use noisegate_privacy::{Delta, Epsilon, Event};
+use std::path::Path;
 
 fn open(folder: &tempfile::TempDir) -> Ledger {
     let path = |name| folder.path().join(name);
@@ -110,4 +112,166 @@ fn every_commit_is_synced_to_disk() {
         ),
         ("wal", "2")
     );
+}
+
+/// What nobody without the key can write, and nobody with it should.
+#[test]
+fn a_signed_charge_above_the_cap_of_its_time_is_named_by_verify() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(&folder);
+    drop(charged(ledger.reserve(&request(b"a")).unwrap()));
+    let over = |together: f64, sigma: f64, accountant: &str| Action::Reserved {
+        data_set: "notes".to_owned(),
+        data: Digest::of(b"data"),
+        guest: Digest::of(b"guest"),
+        parameters: Digest::of(b"b"),
+        events: vec![Event::Gaussian { sigma, count: 1 }],
+        together,
+        accountant: accountant.to_owned(),
+        session: crate::SessionId {
+            slot: 0,
+            nonce: String::new(),
+        },
+        note: "run 2".to_owned(),
+    };
+    let bytes = |folder: &tempfile::TempDir| {
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(folder.path()).unwrap().flatten() {
+            if file.path().is_file() {
+                std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+            }
+        }
+        copy
+    };
+    let ours = noisegate_privacy::accountant::ACCOUNTANT_VERSION;
+    drop(ledger);
+    for (action, part) in [
+        (over(8.9, 0.4, ours), "above the cap of 9"),
+        (over(8.9, 3.0, ours), "it states epsilon 8.9"),
+        (
+            over(9.1, 3.0, "another-accountant"),
+            "to epsilon 9.1000, above the cap of 9",
+        ),
+        (
+            over(f64::MAX, 3.0, "another-accountant"),
+            "above the cap of 9",
+        ),
+    ] {
+        let copy = bytes(&folder);
+        let mut ledger = open(&copy);
+        let entry = ledger.head().unwrap().count;
+        ledger.write(|pen| pen.append(action)).unwrap();
+        // A later raise does not make it right.
+        let raised = Cap {
+            epsilon: Epsilon::new(500.0).unwrap(),
+            delta: Delta::new(1e-5).unwrap(),
+        };
+        ledger.set_cap("notes", raised, "too late").unwrap();
+        match ledger.verify() {
+            Err(Error::Tampered {
+                entry: named,
+                problem,
+                ..
+            }) => {
+                assert_eq!(named, entry, "{problem}");
+                assert!(problem.contains(part), "{problem}");
+            }
+            other => panic!("{part}: {other:?}"),
+        }
+    }
+    let copy = bytes(&folder);
+    let mut ledger = open(&copy);
+    ledger
+        .write(|pen| pen.append(over(8.9, 0.4, "another-accountant")))
+        .unwrap();
+    ledger.verify().unwrap();
+}
+
+const FOLDER: &str = "NOISEGATE_LEDGER_KILL_FOLDER";
+
+#[test]
+#[ignore = "the child of the test below, which starts it and has it killed"]
+fn a_worker_that_makes_one_charge_and_hands_its_output_out() {
+    use std::io::Write as _;
+    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("set by the parent"));
+    let options = OpenOptions::new(folder.join("ledger.db"), folder.join("site.key"));
+    let mut ledger = Ledger::open(&options).unwrap();
+    let cap = Cap {
+        epsilon: Epsilon::new(90.0).unwrap(),
+        delta: Delta::new(1e-5).unwrap(),
+    };
+    ledger.ensure_cap("notes", cap).unwrap();
+    let sealed = match ledger.reserve(&request(b"a")).unwrap() {
+        Outcome::Charged(reservation) => {
+            let noise = format!("noise of process {} ", std::process::id()).repeat(400);
+            ledger.seal(&reservation, noise.as_bytes()).unwrap()
+        }
+        Outcome::Stored(sealed) => sealed,
+    };
+    let bytes = ledger.release(&sealed).unwrap();
+    let outbox = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join("outbox"));
+    writeln!(
+        outbox.unwrap(),
+        "{} {}",
+        sealed.number(),
+        Digest::of(&bytes)
+    )
+    .unwrap();
+}
+
+/// The whole life of a ledger and of one charge, killed once at each of its write points and then
+/// taken up again: one output, one charge for it, and nothing lost.
+#[test]
+fn killed_at_each_write_point_a_charge_still_has_one_output() {
+    let worker = |folder: &Path, kill_at: u32| {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact"])
+            .arg("ledger::tests::a_worker_that_makes_one_charge_and_hands_its_output_out")
+            .env(FOLDER, folder)
+            .env(crate::kill_point::KILL_AT, kill_at.to_string())
+            .output()
+            .unwrap()
+    };
+    let mut kills = 0;
+    loop {
+        let memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let folder = memory.unwrap();
+        let ended = worker(folder.path(), kills + 1).status;
+        let survived = ended.success();
+        assert!(
+            survived || ended.code().is_none(),
+            "point {}: {ended}",
+            kills + 1
+        );
+        // Twice more, undisturbed: the second is served what the first was.
+        for _ in 0..2 {
+            let again = worker(folder.path(), 0);
+            assert!(again.status.success(), "point {}: {again:?}", kills + 1);
+        }
+        let key = PublicKey::read(&folder.path().join("site.pub")).unwrap();
+        let seen = verify(&folder.path().join("ledger.db"), &key, None).unwrap();
+        let outbox = std::fs::read_to_string(folder.path().join("outbox")).unwrap();
+        let mut lines: Vec<&str> = outbox.lines().collect();
+        lines.dedup();
+        let [line] = lines[..] else {
+            panic!("point {}: two outputs: {lines:?}", kills + 1);
+        };
+        let (last, burned) = seen.charges.split_last().unwrap();
+        assert_eq!(
+            line,
+            format!("{} {}", last.reservation, last.output.unwrap())
+        );
+        assert_eq!(last.state, State::Released);
+        assert!(burned.len() <= 1 && burned.iter().all(|charge| charge.state == State::Burned));
+        if survived {
+            break;
+        }
+        kills += 1;
+    }
+    // Key, tables, and for each of five entries: entry, head, before and after the commit, the note.
+    assert!(kills >= 25, "only {kills} write points");
+    eprintln!("killed at {kills} write points");
 }

@@ -93,7 +93,7 @@ fn what_is_said_to_fit_fits_and_a_tenth_more_does_not() {
         sigma: 0.6,
         steps: 120,
     }];
-    let fits = largest_that_fits(&[&spent], &request, cap).unwrap();
+    let fits = largest_that_fits(&[&spent], &request, &[cap]).unwrap();
     let request_of = |epsilon: f64| {
         // Bisection on the noise for a request of that epsilon.
         let (mut low, mut high) = (0.3_f64, 30.0_f64);
@@ -122,7 +122,7 @@ fn what_is_said_to_fit_fits_and_a_tenth_more_does_not() {
     assert!(price(&exact) <= 6.0, "{fits} {exact:?} {}", price(&exact));
     assert!(price(&more) > 6.0, "{fits} {more:?} {}", price(&more));
     let full = [Event::Zcdp { rho: 5.0 }];
-    assert_eq!(largest_that_fits(&[&full], &request, cap), None);
+    assert_eq!(largest_that_fits(&[&full], &request, &[cap]), None);
 }
 
 #[test]
@@ -182,11 +182,8 @@ fn the_parts_of_delta_never_exceed_the_whole() {
         count: 1,
     }];
     for first in [&[RUN], &laplace] {
-        let sum: f64 = parts(first, cap)
-            .unwrap()
-            .iter()
-            .map(|part| part.delta)
-            .sum();
+        let alone = accountant::epsilon(first, cap.delta).unwrap().epsilon;
+        let sum: f64 = parts(first, alone, cap).iter().map(|part| part.delta).sum();
         assert!(sum <= 1e-6 * (1.0 - NOISE_SHARE) && sum > 0.99e-6, "{sum}");
     }
 }
