@@ -108,7 +108,7 @@ pub struct Gate {
     pub sampling_rate: Option<f64>,
     /// Queries.
     pub steps: Option<u64>,
-    /// The charge of this run, if it made one.
+    /// The charge of this run; of an earlier one if that output was served again.
     pub charge: Option<Charged>,
     /// Epsilon of the charge at every delta; empty without a charge.
     pub curve: Vec<Point>,
@@ -146,6 +146,8 @@ pub struct LedgerFacts {
     pub entries: u64,
     /// Hash of the last entry.
     pub head: String,
+    /// The site's signature of the head.
+    pub head_signature: String,
     /// Caps and what is spent, by data set: (name, charges, spent, cap, delta).
     pub accounts: Vec<Account>,
     /// Every charge, of every run.
@@ -211,6 +213,7 @@ fn ledger(of: &SiteLedger, run: &str) -> LedgerFacts {
         public_key: verified.public_key.to_string(),
         entries: verified.head.count,
         head: verified.head.hash.to_string(),
+        head_signature: verified.head_signature.clone(),
         accounts: verified.data_sets.iter().map(account).collect(),
         charges: verified
             .charges
@@ -241,10 +244,10 @@ fn gate(
     let own = ledgers
         .iter()
         .filter(|ledger| ledger.site == step.site.as_str());
-    let charge = own
-        .flat_map(|ledger| &ledger.charges)
-        .rev()
-        .find(|charge| charge.note == note);
+    let charges: Vec<&Charged> = own.flat_map(|ledger| &ledger.charges).rev().collect();
+    let made = charges.iter().find(|charge| charge.note == note);
+    let served = || charges.iter().find(|charge| alike(charge, step));
+    let charge = made.or_else(served).copied();
     let curve = match charge {
         None => Vec::new(),
         Some(charge) => {
@@ -278,6 +281,22 @@ fn gate(
         curve,
         audit: sources.audits.get(step.name.as_str()).cloned(),
     })
+}
+
+/// Whether an earlier run's charge released what this step would have asked for again.
+fn alike(charge: &Charged, step: &PlannedStep) -> bool {
+    let number = |name: &str| step.with.get(name).and_then(|value| value.as_f64());
+    let (rate, queries) = (number("sampling_rate"), number("steps"));
+    let same_queries = charge.events.iter().any(|event| match *event {
+        Event::SampledGaussian { q, steps, .. } => {
+            // The rate is rounded down to a multiple of 2^-64.
+            rate.is_some_and(|rate| (q - rate).abs() <= 1e-15) && queries == Some(steps as f64)
+        }
+        _ => false,
+    });
+    charge.state == State::Released
+        && charge.note.ends_with(&format!(", step {}", step.name))
+        && same_queries
 }
 
 /// The private data set that a step behind the gate reads.

@@ -33,6 +33,7 @@ pub fn html(report: &Report) -> String {
     parameters(&mut page, report);
     unit(&mut page, report);
     mechanism(&mut page, report);
+    utility(&mut page, report);
     accounting(&mut page, report);
     trust(&mut page, report);
     exposure(&mut page);
@@ -55,10 +56,23 @@ fn parameters(page: &mut Page, report: &Report) {
         page.pairs(&[
             ("Epsilon asked for", number(gate.epsilon)),
             ("Delta", scientific(gate.delta)),
-            ("Charge", match &gate.charge {
-                Some(charge) => format!("entry {} of the ledger of {}: {}", charge.entry, gate.site, events(charge)),
-                None => "none by this run: the step did not get to the gate, or was served an earlier output".to_owned(),
-            }),
+            (
+                "Charge",
+                match &gate.charge {
+                    Some(charge) => format!(
+                        "entry {} of the ledger of {}{}: {}",
+                        charge.entry,
+                        gate.site,
+                        if charge.of_this_run {
+                            ""
+                        } else {
+                            ", made by an earlier run of the step, whose output was served again"
+                        },
+                        events(charge)
+                    ),
+                    None => "none: the step did not get to the gate".to_owned(),
+                },
+            ),
         ]);
         if !gate.curve.is_empty() {
             page.raw(&plot(&gate.curve, gate.delta));
@@ -131,6 +145,24 @@ fn mechanism(page: &mut Page, report: &Report) {
     page.table(&rows);
 }
 
+fn utility(page: &mut Page, report: &Report) {
+    page.heading("Utility and bias");
+    page.paragraph(words::UTILITY);
+    let mut rows = vec![row(&[
+        "step",
+        "noise of each released number (standard deviation)",
+        "the most that one unit adds (L2)",
+    ])];
+    rows.extend(report.gates.iter().map(|gate| {
+        let share = one_unit(gate);
+        let noise = share.and_then(|share| Some(share * multiplier(gate)?));
+        let text = |value: Option<f64>| or_dash(value.map(|value| format!("{value:.3e}")));
+        vec![gate.step.clone(), text(noise), text(share)]
+    }));
+    page.table(&rows);
+    page.paragraph(words::BIAS);
+}
+
 fn accounting(page: &mut Page, report: &Report) {
     page.heading("Composition and budget");
     page.paragraph(words::CHARGED_FIRST);
@@ -142,9 +174,10 @@ fn accounting(page: &mut Page, report: &Report) {
                 "Head",
                 format!("{} after {} entries", ledger.head, ledger.entries),
             ),
+            ("Signature of the head", ledger.head_signature.clone()),
             (
                 "Verified",
-                "every hash, link and signature, for this report".to_owned(),
+                "every hash, link and signature, and every charge against the caps in force when it was made, for this report".to_owned(),
             ),
         ]);
         let mut rows = vec![row(&[
@@ -260,6 +293,11 @@ fn audits(page: &mut Page, report: &Report) {
         1 => page.paragraph(words::NO_AUDIT),
         _ => page.table(&rows),
     }
+}
+
+/// What one unit at the clip bound adds to a release: the clip bound over the expected batch.
+fn one_unit(gate: &Gate) -> Option<f64> {
+    Some(gate.clip? / (gate.sampling_rate? * gate.units_public? as f64))
 }
 
 /// The noise multiplier that was charged.

@@ -98,6 +98,7 @@ fn report() -> Report {
             public_key: "01".repeat(32),
             entries: 5,
             head: "02".repeat(32),
+            head_signature: "03".repeat(64),
             accounts: vec![Account {
                 data_set: "/data/<notes>.jsonl".to_owned(),
                 charges: Some(1),
