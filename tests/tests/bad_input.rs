@@ -3,6 +3,8 @@
 
 #[path = "parts/slm.rs"]
 mod slm;
+#[path = "bad_input/budget.rs"]
+mod budget;
 
 use noisegate_tests::{Story, Told};
 

@@ -187,6 +187,35 @@ fn public(value: Value) -> Value {
     }
 }
 
+/// Twenty rows of each of two people: one clip bound a person, not one a row.
+#[test]
+fn all_rows_of_one_person_together_are_clipped_to_one_bound() {
+    let rows: String = (0..40)
+        .map(|i| {
+            let person = if i % 2 == 0 { "ann" } else { "ben" };
+            format!("{{\"text\":\"note {i}\",\"label\":\"delay\",\"person\":\"{person}\"}}\n")
+        })
+        .collect();
+    let story = gated::story(&rows);
+    let mut arguments = vec!["run", "gated.toml"];
+    for set in [
+        "data.notes.unit=person",
+        "data.notes.budget.epsilon=10",
+        "steps.count.privacy.epsilon=10",
+        "steps.count.with.sampling_rate=1",
+    ] {
+        arguments.extend(["--set", set]);
+    }
+    let told = gated::tell(&story, &arguments);
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    let bytes = std::fs::read(story.path().join("out/counts.bin")).unwrap();
+    let first = f32::from_le_bytes(*bytes.first_chunk().unwrap());
+    // Clip 1 over 20 public units. At epsilon 10 in three queries the noise is below 0.9 clip bounds,
+    // so 8 off have chance 1e-18; counted by rows it would be 40.
+    let people = f64::from(first) * 20.0;
+    assert!((people - 2.0).abs() < 8.0, "{people}");
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Gate {
     True,

@@ -48,7 +48,7 @@ pub struct Place {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Prove a workflow without running it; reports every error at once.
-    Check(Which),
+    Check(CheckWhich),
     /// Show the steps, the labels of all artifacts and the budget a run would spend.
     Plan(Which),
     /// Print the workflow as a Graphviz graph.
@@ -91,6 +91,18 @@ pub struct Which {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A workflow file to prove.
+#[derive(Debug, Args)]
+pub struct CheckWhich {
+    /// Which workflow.
+    #[command(flatten)]
+    pub which: Which,
+    /// Read the rows of every data set too, as a run would after its charge. For the operator of
+    /// the site: what it says depends on private rows.
+    #[arg(long)]
+    pub rows: bool,
 }
 
 /// A workflow file and how to run it.
@@ -247,7 +259,7 @@ pub struct GuestWhich {
 pub enum PrivacyCommand {
     /// Epsilon of a list of mechanism events, composed.
     Epsilon(EpsilonOf),
-    /// The noise multiplier that meets a target.
+    /// The noise multiplier, or the number of steps, that meets a target.
     Calibrate(Calibrate),
 }
 
@@ -277,9 +289,16 @@ pub struct Calibrate {
     /// Poisson sampling rate.
     #[arg(long = "q", value_name = "Q")]
     pub sampling_rate: f64,
-    /// Number of steps.
-    #[arg(long = "steps", value_name = "T")]
-    pub steps: u64,
+    /// Number of steps: prints the least noise multiplier.
+    #[arg(
+        long = "steps",
+        value_name = "T",
+        required_unless_present = "noise_multiplier"
+    )]
+    pub steps: Option<u64>,
+    /// Noise multiplier: prints the most steps.
+    #[arg(long, value_name = "SIGMA", conflicts_with = "steps")]
+    pub noise_multiplier: Option<f64>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

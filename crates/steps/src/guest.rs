@@ -18,9 +18,7 @@ use std::path::PathBuf;
 
 use noisegate_engine::store::files_below;
 use noisegate_engine::{Event, Input, Made, Step, StepContext, StepFailure};
-use noisegate_privacy::{
-    ClipBound, Event as PrivacyEvent, NoiseMultiplier, SamplingRate, calibrate,
-};
+use noisegate_privacy::{ClipBound, NoiseMultiplier, SamplingRate};
 use noisegate_sandbox::{
     Declaration, Digest, File, Guest, Limits, Progress, Randomness, SandboxError, Session,
     TextRecord, Unit,
@@ -28,10 +26,11 @@ use noisegate_sandbox::{
 use noisegate_workflow::Charge;
 use serde_json::json;
 
-use crate::ledger::{Account, Answer, Cap, Order, digest};
+use crate::ledger::{Account, Answer, Cap, Order, digest, name_of};
 use crate::plugin::{Component, Output, Plugin};
 use crate::policy;
 use crate::resolve::{Row, read_data};
+use crate::schedule::Schedule;
 use crate::with::With;
 
 /// Runs one guest plugin.
@@ -56,7 +55,7 @@ impl Step for GuestStep {
             cap: mechanism.cap()?,
             events: session.spec().events(u64::from(mechanism.steps)),
             guest: self.component()?.sha256.parse().map_err(bad_input)?,
-            parameters: parameters_digest(context)?,
+            parameters: parameters_digest(context, self.component()?)?,
             note: format!("run {}, step {}", context.run, context.step.name),
         })?;
         let reservation = match answer {
@@ -76,7 +75,7 @@ impl Step for GuestStep {
             spent_epsilon: account.spent_epsilon(&mechanism.data_set())?,
         });
 
-        let units = read_units(mechanism.records)?;
+        let units = read_units(mechanism.records).map_err(after_the_charge)?;
         if digest(mechanism.records.path())? != charged {
             return Err(StepFailure::Refused(format!(
                 "`{}` was changed while the step was reading it; nothing is released, and the \
@@ -126,30 +125,16 @@ impl<'a> Mechanism<'a> {
             .charge
             .as_ref()
             .ok_or_else(|| defect("the plan has no charge for it"))?;
+        let schedule =
+            Schedule::of(context.step)?.ok_or_else(|| defect("the plan has no charge for it"))?;
         let with = With(&context.step.with);
-        let sampling_rate = SamplingRate::new(with.float("sampling_rate")?).map_err(bad_input)?;
-        let steps = u32::try_from(with.count("steps")?).map_err(bad_input)?;
-        let target = calibrate::Target {
-            epsilon: charge.epsilon,
-            delta: charge.delta,
-            sampling_rate,
-        };
-        // The guest has not said its dimension yet: the noise sampler's own error is
-        // set aside for the largest there may be.
-        let draws = u64::from(steps) * u64::from(Limits::default().dim_max);
-        let noise_multiplier = calibrate::noise_multiplier(
-            &target,
-            u64::from(steps),
-            &[PrivacyEvent::Noise { draws }],
-        )
-        .map_err(bad_input)?;
         Ok(Self {
             records,
             charge,
             clip: ClipBound::new(with.float("clip")?).map_err(bad_input)?,
-            sampling_rate,
-            noise_multiplier,
-            steps,
+            sampling_rate: schedule.sampling_rate,
+            noise_multiplier: schedule.noise_multiplier,
+            steps: schedule.steps,
             units_public: data
                 .units_public
                 .ok_or_else(|| defect("the data set has no `units_public`"))?,
@@ -158,11 +143,7 @@ impl<'a> Mechanism<'a> {
 
     /// The data set as the ledger names it.
     fn data_set(&self) -> String {
-        let path = self.records.path();
-        path.canonicalize()
-            .unwrap_or_else(|_| path.to_owned())
-            .display()
-            .to_string()
+        name_of(self.records.path())
     }
 
     fn cap(&self) -> Result<Cap, StepFailure> {
@@ -309,6 +290,16 @@ fn rehearse(
     Ok(())
 }
 
+/// Rows are looked at after the charge; there is a way to look at them before (decision 010).
+fn after_the_charge(failure: StepFailure) -> StepFailure {
+    match failure {
+        StepFailure::BadInput(problem) => StepFailure::BadInput(format!(
+            "{problem}; the charge stays: `noisegate check --rows` finds such rows before one is made"
+        )),
+        other => other,
+    }
+}
+
 /// The private units, in the file's order.
 fn read_units(records: &Input) -> Result<Vec<Unit>, StepFailure> {
     let rows = read_data(records)?;
@@ -390,11 +381,18 @@ fn public_files(context: &StepContext<'_>) -> Result<Vec<File>, StepFailure> {
     Ok(files)
 }
 
-/// Pins everything but the data and the guest: parameters, labels, public inputs.
+/// Pins everything but the data and the guest: parameters, labels, public inputs, and the limits
+/// of a private instance, which decide whether a unit counts.
 ///
 /// The names of the step and of the run are no part of it: they do not change the output.
-fn parameters_digest(context: &StepContext<'_>) -> Result<noisegate_ledger::Digest, StepFailure> {
-    let step = json!({ "with": context.step.with, "charge": context.step.charge });
+fn parameters_digest(
+    context: &StepContext<'_>,
+    component: &Component,
+) -> Result<noisegate_ledger::Digest, StepFailure> {
+    let step = json!({
+        "with": context.step.with, "charge": context.step.charge,
+        "fuel": component.fuel_per_unit, "memory": component.memory_bytes_max,
+    });
     let mut pinned = vec![step.to_string()];
     for input in context.inputs.all("records") {
         if let Input::Data { data, labels, .. } = input {

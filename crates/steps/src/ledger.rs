@@ -6,6 +6,7 @@
 //! <home>/sites/clinic/site.pub     its public half, for auditors
 //! ```
 
+use std::fs::File as Lock;
 use std::path::{Path, PathBuf};
 
 use noisegate_engine::StepFailure;
@@ -78,6 +79,9 @@ impl Account {
     /// # Errors
     /// [`StepFailure::Refused`] with what is spent, asked and left.
     pub fn reserve(&mut self, order: Order) -> Result<Answer, StepFailure> {
+        // Held until the charge is durable: two sites must not look at each other's ledgers at the
+        // same moment and both find nothing.
+        let _turn = self.take_turn()?;
         self.refuse_second_site(&order.data_set, order.data)?;
         self.ledger
             .ensure_cap(&order.data_set, order.cap)
@@ -96,6 +100,23 @@ impl Account {
                 &self.ledger.release(&sealed).map_err(refused)?,
             )?)),
         }
+    }
+
+    /// Waits until no other process charges a site of this home; let go when dropped.
+    fn take_turn(&self) -> Result<Lock, StepFailure> {
+        let path = self.folder.with_file_name(".turn");
+        let locked = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|error| {
+            StepFailure::Refused(format!(
+                "could not lock `{}`: {error}; nothing was charged, make its folder writable",
+                path.display()
+            ))
+        })
     }
 
     /// Refuses a file that another site of this home is charged for already: a new
@@ -145,6 +166,15 @@ impl Account {
             .map_err(refused)?;
         unpack(&self.ledger.release(&sealed).map_err(refused)?)
     }
+}
+
+/// How the ledger names a data set: the real path of its file (decision 002).
+#[must_use]
+pub fn name_of(data: &Path) -> String {
+    data.canonicalize()
+        .unwrap_or_else(|_| data.to_owned())
+        .display()
+        .to_string()
 }
 
 /// SHA-256 of the private file, which is read as opaque bytes for that alone.

@@ -32,6 +32,7 @@ pub mod policy;
 pub mod registry;
 pub mod resolve;
 pub mod samples;
+pub mod schedule;
 pub mod slm;
 pub mod with;
 

@@ -1,19 +1,30 @@
 //! `check`, `plan`, `graph`: everything about a workflow that needs no run.
 
-use noisegate_workflow::Plan;
+use noisegate_steps::resolve;
+use noisegate_workflow::{ArtifactId, Plan};
 use serde_json::json;
 
-use crate::args::{Place, Which};
+use crate::args::{CheckWhich, Place, Which};
+use crate::commands::budget;
 use crate::exit::Exit;
 use crate::project::{self, Project};
 use crate::show;
 
 /// Proves the workflow and says so.
-pub fn check(place: &Place, which: &Which) -> Result<(), Exit> {
+pub fn check(place: &Place, check: &CheckWhich) -> Result<(), Exit> {
+    let which = &check.which;
     let project = open(place, which)?;
     let plan = &project.checked.plan;
+    let outlook = budget::outlook(place, &project)?;
+    let read = if check.rows {
+        rows(&project)?
+    } else {
+        Vec::new()
+    };
     if which.json {
-        return show::json_line(&json!({ "diagnostics": [], "workflow": plan.workflow }));
+        return show::json_line(&json!({
+            "diagnostics": [], "workflow": plan.workflow, "budget": outlook, "rows_read": read,
+        }));
     }
     println!(
         "{}: {} steps on {} sites; no private data leaves but through the gate",
@@ -21,17 +32,54 @@ pub fn check(place: &Place, which: &Which) -> Result<(), Exit> {
         plan.steps.len(),
         plan.sites.len()
     );
+    outlook
+        .iter()
+        .for_each(|one| print!("{}", budget::line(one)));
+    for name in read {
+        println!("every row of data set `{name}` can be read");
+    }
     Ok(())
+}
+
+/// Reads every data set as its steps would, and drops what it read.
+fn rows(project: &Project) -> Result<Vec<String>, Exit> {
+    let plan = &project.checked.plan;
+    let resolved = resolve::resolve(plan, &project.folder, &project.plugins)
+        .map_err(|lacks| Exit::Wrong(lacks.join("\nnoisegate: ")))?;
+    let mut problems = Vec::new();
+    let mut read = Vec::new();
+    for data in &plan.data {
+        let Some(input) = resolved.get(&ArtifactId::Data(data.name.clone())) else {
+            continue;
+        };
+        match resolve::read_data(input) {
+            Ok(_) => read.push(data.name.to_string()),
+            Err(problem) => problems.push(problem.to_string()),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(read);
+    }
+    Err(Exit::Wrong(problems.join("\nnoisegate: ")))
 }
 
 /// Shows what a run would do.
 pub fn plan(place: &Place, which: &Which) -> Result<(), Exit> {
     let project = open(place, which)?;
     let plan = &project.checked.plan;
+    let outlook = budget::outlook(place, &project)?;
     if which.json {
-        return show::json_line(plan);
+        let mut value = serde_json::to_value(plan).map_err(Exit::failed)?;
+        value["outlook"] = serde_json::to_value(&outlook).map_err(Exit::failed)?;
+        return show::json_line(&value);
     }
     print!("{}", describe(plan));
+    if !outlook.is_empty() {
+        println!();
+    }
+    outlook
+        .iter()
+        .for_each(|one| print!("{}", budget::line(one)));
     Ok(())
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use noisegate_ledger::{Cap, Error, Head, Ledger, OpenOptions, PublicKey, State, Verified, verify};
+use noisegate_ledger::{
+    Cap, DataSet, Error, Head, Ledger, OpenOptions, PublicKey, State, Verified, verify,
+};
 use noisegate_privacy::{Delta, Epsilon};
 use noisegate_steps::ledger::{KEY_FILE, LEDGER_FILE, PUBLIC_KEY_FILE};
 use serde_json::json;
@@ -25,9 +27,25 @@ pub fn ledger(place: &Place, what: &LedgerCommand) -> Result<(), Exit> {
 fn show_account(place: &Place, which: &LedgerWhich) -> Result<(), Exit> {
     let verified = read(&site(place, which.site.as_deref())?)?;
     if which.json {
-        return show::json_line(&verified.data_sets);
+        let sets: Result<Vec<_>, Exit> = verified
+            .data_sets
+            .iter()
+            .map(|account| {
+                let mut value = serde_json::to_value(account).map_err(Exit::failed)?;
+                value["left"] = json!(left(&verified, account));
+                Ok(value)
+            })
+            .collect();
+        return show::json_line(&sets?);
     }
-    let heading = ["data set", "charges", "spent epsilon", "cap", "delta"];
+    let heading = [
+        "data set",
+        "charges",
+        "spent epsilon",
+        "cap",
+        "delta",
+        "left",
+    ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(verified.data_sets.iter().map(|account| {
         let (charges, epsilon) = match &account.spent {
@@ -44,6 +62,11 @@ fn show_account(place: &Place, which: &LedgerWhich) -> Result<(), Exit> {
             epsilon,
             cap.epsilon.get().to_string(),
             format!("{:e}", cap.delta.get()),
+            match left(&verified, account) {
+                // Rounded down: what is said to fit must fit.
+                Some(left) => format!("{:.4}", (left * 1e4).floor() / 1e4),
+                None => "nothing".to_owned(),
+            },
         ]
     }));
     print!("{}", show::table(&rows));
@@ -67,6 +90,16 @@ fn show_account(place: &Place, which: &LedgerWhich) -> Result<(), Exit> {
     Ok(())
 }
 
+/// What is left of a cap, as the epsilon of the largest charge like the last one that still fits:
+/// charges are composed, so the difference of two epsilons would say too little.
+fn left(verified: &Verified, account: &DataSet) -> Option<f64> {
+    let mut charges = verified.charges.iter().rev();
+    match charges.find(|charge| charge.data_set == account.name) {
+        None => Some(account.cap.epsilon.get()),
+        Some(last) => verified.standing(&account.name, &last.events)?.largest,
+    }
+}
+
 fn verify_file(place: &Place, which: &LedgerVerify) -> Result<(), Exit> {
     let file = match &which.file {
         Some(file) => file.clone(),
@@ -80,11 +113,15 @@ fn verify_file(place: &Place, which: &LedgerVerify) -> Result<(), Exit> {
     let verified = verify(&file, &key, anchor.as_ref()).map_err(refused)?;
     let (head, count) = (verified.head.hash, verified.head.count);
     if which.json {
-        return show::json_line(
-            &json!({ "whole": true, "entries": count, "head": head, "public_key": key }),
-        );
+        return show::json_line(&json!({
+            "whole": true, "entries": count, "head": head, "public_key": key,
+            "charges": verified.charges.len(),
+        }));
     }
-    println!("whole: {count} entries, every hash and signature is right");
+    println!(
+        "whole: {count} entries, every hash and signature is right, and each of {} charges was under its cap when it was made",
+        verified.charges.len()
+    );
     println!(
         "head {count}:{head}\nnote the head elsewhere and give it to `--head` later, to notice if an older copy was put in this file's place"
     );
@@ -199,7 +236,13 @@ fn parse_key(given: &str) -> Result<PublicKey, Exit> {
 }
 
 fn refused(error: Error) -> Exit {
-    Exit::Refused(error.to_string())
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(one) = cause {
+        text = format!("{text}: {one}");
+        cause = one.source();
+    }
+    Exit::Refused(text)
 }
 
 fn state(state: State) -> &'static str {

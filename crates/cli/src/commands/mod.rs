@@ -1,6 +1,7 @@
 //! One file for each group of commands.
 
 pub mod audit;
+pub mod budget;
 pub mod check;
 pub mod doctor;
 pub mod guest;

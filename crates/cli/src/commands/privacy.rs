@@ -1,6 +1,8 @@
 //! `privacy epsilon|calibrate`: the accountant, without a workflow.
 
-use noisegate_privacy::{Delta, Epsilon, Event, SamplingRate, accountant, calibrate};
+use noisegate_privacy::{
+    Delta, Epsilon, Event, NoiseMultiplier, SamplingRate, accountant, calibrate,
+};
 use serde_json::json;
 
 use crate::args::{Calibrate, EpsilonOf, PrivacyCommand};
@@ -11,7 +13,7 @@ use crate::show;
 pub fn privacy(what: &PrivacyCommand) -> Result<(), Exit> {
     match what {
         PrivacyCommand::Epsilon(of) => epsilon(of),
-        PrivacyCommand::Calibrate(target) => noise_multiplier(target),
+        PrivacyCommand::Calibrate(target) => calibrate(target),
     }
 }
 
@@ -30,19 +32,38 @@ fn epsilon(of: &EpsilonOf) -> Result<(), Exit> {
     Ok(())
 }
 
-fn noise_multiplier(target: &Calibrate) -> Result<(), Exit> {
-    let epsilon = Epsilon::new(target.epsilon).map_err(Exit::wrong)?;
-    let delta = Delta::new(target.delta).map_err(Exit::wrong)?;
-    let rate = SamplingRate::new(target.sampling_rate).map_err(Exit::wrong)?;
+fn calibrate(target: &Calibrate) -> Result<(), Exit> {
     let goal = calibrate::Target {
-        epsilon,
-        delta,
-        sampling_rate: rate,
+        epsilon: Epsilon::new(target.epsilon).map_err(Exit::wrong)?,
+        delta: Delta::new(target.delta).map_err(Exit::wrong)?,
+        sampling_rate: SamplingRate::new(target.sampling_rate).map_err(Exit::wrong)?,
     };
-    let found = calibrate::noise_multiplier(&goal, target.steps, &[]).map_err(Exit::wrong)?;
+    match (target.noise_multiplier, target.steps) {
+        (Some(multiplier), _) => most_steps(target, &goal, multiplier),
+        (None, steps) => least_noise(target, &goal, steps.unwrap_or_default()),
+    }
+}
+
+fn least_noise(target: &Calibrate, goal: &calibrate::Target, steps: u64) -> Result<(), Exit> {
+    if steps == 0 {
+        return Err(Exit::Wrong(
+            "`--steps` is 0, which needs no noise; give at least 1".to_owned(),
+        ));
+    }
+    let found = calibrate::noise_multiplier(goal, steps, &[]).map_err(Exit::wrong)?;
     if target.json {
         return show::json_line(&json!({ "noise_multiplier": found.get() }));
     }
     println!("noise multiplier {:.6}", found.get());
+    Ok(())
+}
+
+fn most_steps(target: &Calibrate, goal: &calibrate::Target, multiplier: f64) -> Result<(), Exit> {
+    let multiplier = NoiseMultiplier::new(multiplier).map_err(Exit::wrong)?;
+    let found = calibrate::steps(goal, multiplier, &[]).map_err(Exit::wrong)?;
+    if target.json {
+        return show::json_line(&json!({ "steps": found }));
+    }
+    println!("{found} steps");
     Ok(())
 }
