@@ -75,6 +75,9 @@ pub enum Event {
     },
 }
 
+/// The least noise, over the sensitivity, whose losses are integrated over.
+pub(crate) const SCALE_MIN: f64 = 1e-3;
+
 use Event::{
     Approximate, DiscreteLaplace, Gaussian, Laplace, Noise, SampledGaussian, SampledLaplace, Zcdp,
 };
@@ -106,8 +109,10 @@ impl Event {
     pub(crate) fn check(&self, index: usize) -> Result<(), AccountantError> {
         type Rule = (&'static str, fn(f64) -> bool);
         const POSITIVE: Rule = ("positive and finite", |v| v > 0.0 && v.is_finite());
-        // Less noise than this hides nothing, and the subsampling bounds would never converge.
-        const SIGMA: Rule = ("at least 1e-3 and finite", |v| v >= 1e-3 && v.is_finite());
+        // Less noise than this hides nothing, and its losses span more than can be integrated over.
+        const SIGMA: Rule = ("at least 1e-3 and finite", |v| {
+            v >= SCALE_MIN && v.is_finite()
+        });
         const RATE: Rule = ("above 0 and at most 1", |v| v > 0.0 && v <= 1.0);
         const COUNT: Rule = ("at most 2^53", |v| v <= 9_007_199_254_740_992.0);
         const NOT_NEGATIVE: Rule = ("finite and not negative", |v| v >= 0.0 && v.is_finite());
@@ -115,13 +120,13 @@ impl Event {
         let rules: &[(&'static str, Rule)] = match self {
             SampledGaussian { .. } => &[("q", RATE), ("sigma", SIGMA), ("steps", COUNT)],
             Gaussian { .. } => &[("sigma", POSITIVE), ("count", COUNT)],
-            Laplace { .. } => &[("scale", POSITIVE), ("count", COUNT)],
+            Laplace { .. } => &[("scale", SIGMA), ("count", COUNT)],
             DiscreteLaplace { .. } => &[
                 ("parameter", POSITIVE),
                 ("sensitivity", POSITIVE),
                 ("count", COUNT),
             ],
-            SampledLaplace { .. } => &[("q", RATE), ("scale", POSITIVE), ("count", COUNT)],
+            SampledLaplace { .. } => &[("q", RATE), ("scale", SIGMA), ("count", COUNT)],
             Zcdp { .. } => &[("rho", NOT_NEGATIVE)],
             Approximate { .. } => &[
                 ("epsilon", NOT_NEGATIVE),

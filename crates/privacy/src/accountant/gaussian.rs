@@ -20,11 +20,14 @@ pub(crate) fn delta(mu: f64, epsilon: f64) -> f64 {
     let end = start.max(0.0) + 10.0;
     // Beyond `end`, the integrand is below the density, whose tail is below e^-50 of its value at start.
     let from = start.max(-40.0);
-    let width = 0.125 * (1.0 / mu).clamp(1e-3, 1.0);
-    SLACK
-        * integrate(from, end, width, |u| {
+    // Where the loss has grown by 40 the first factor is 1 but for e^-40, however large mu is.
+    let knee = (from + 40.0 / mu).min(end);
+    let part = |from: f64, to: f64, width: f64| {
+        integrate(from, to, width, |u| {
             -(mu * (start - u)).exp_m1() * normal_density(u)
         })
+    };
+    SLACK * (part(from, knee, 0.125 * (1.0 / mu).min(1.0)) + part(knee, end, 0.125))
 }
 
 /// The smallest epsilon at that delta, rounded up; 0 if none is needed.
@@ -63,6 +66,9 @@ mod tests {
             (1.0, 1e-6, 4.886_554_117_462_159),
             (1.0, 1e-10, 6.547_924_066_864_953),
             (0.01, 1e-5, 0.027_219_419_814_571_183),
+            // mpmath at 60 digits.
+            (1000.0, 1e-5, 504_263.892_920_654_1),
+            (20.0, 1e-10, 326.358_950_514_882_7),
         ] {
             let found = epsilon(mu, delta);
             assert!(

@@ -26,6 +26,7 @@ pub use events::{Event, merged};
 
 use crate::Delta;
 use crate::noise::delta_of_draws;
+use events::SCALE_MIN;
 use pair::{Base, Pair, pair_of};
 use serde::Serialize;
 
@@ -257,6 +258,13 @@ impl Question {
         }
         if mu_squared > 0.0 {
             let sigma = 1.0 / (mu_squared * (1.0 + 1e-14)).sqrt();
+            // Many of them together may hide as little as one with hardly any noise. NaN fails, too.
+            let enough = sigma >= SCALE_MIN;
+            if !enough {
+                return Err(AccountantError::NotConverged {
+                    reason: "its Gaussian events together leave hardly any noise",
+                });
+            }
             out.push((
                 Pair::Mixture {
                     q: 1.0,

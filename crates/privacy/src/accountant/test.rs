@@ -119,7 +119,8 @@ fn numbers_at_the_ends_of_double_precision_are_bounded_or_refused() {
     for text in [
         r#"[["gauss",1e-200,1]]"#,
         r#"[["gauss",1e200,9007199254740992]]"#,
-        r#"[["lap",1e-300,1]]"#,
+        r#"[["gauss",1,1000000000000],["lap",1,1]]"#,
+        r#"[["lap",1e-3,1000000]]"#,
         r#"[["lap",1e300,1000]]"#,
         r#"[["dlap",1e300,1000,1000]]"#,
         r#"[["dlap",1e-300,10000,1]]"#,
@@ -138,6 +139,14 @@ fn numbers_at_the_ends_of_double_precision_are_bounded_or_refused() {
                 assert!(values.into_iter().flatten().all(sound), "{text}: {bound:?}");
             }
         }
+    }
+    // Too little noise is refused rather than integrated over for ever.
+    for text in [r#"[["lap",1e-300,1]]"#, r#"[["sglap",0.1,1e-9,1]]"#] {
+        let events: Vec<Event> = serde_json::from_str(text).unwrap();
+        assert!(matches!(
+            epsilon(&events, Delta::new(1e-5).unwrap()),
+            Err(AccountantError::BadEvent { .. })
+        ));
     }
     // One release that hides nothing must cost what it hides.
     let plain = epsilon(
