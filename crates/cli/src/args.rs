@@ -223,10 +223,10 @@ pub struct LedgerCap {
     #[arg(long, value_name = "NAME")]
     pub data_set: String,
     /// The new cap.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub epsilon: f64,
     /// The delta at which epsilon is stated.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub delta: f64,
     /// Why; kept in the ledger.
     #[arg(long)]
@@ -270,7 +270,7 @@ pub struct EpsilonOf {
     #[arg(long)]
     pub events: String,
     /// Delta.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub delta: f64,
     /// Print JSON.
     #[arg(long)]
@@ -281,13 +281,13 @@ pub struct EpsilonOf {
 #[derive(Debug, Args)]
 pub struct Calibrate {
     /// Target epsilon.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub epsilon: f64,
     /// Target delta.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub delta: f64,
     /// Poisson sampling rate.
-    #[arg(long = "q", value_name = "Q")]
+    #[arg(long = "q", value_name = "Q", allow_negative_numbers = true)]
     pub sampling_rate: f64,
     /// Number of steps: prints the least noise multiplier.
     #[arg(
@@ -297,7 +297,12 @@ pub struct Calibrate {
     )]
     pub steps: Option<u64>,
     /// Noise multiplier: prints the most steps.
-    #[arg(long, value_name = "SIGMA", conflicts_with = "steps")]
+    #[arg(
+        long,
+        value_name = "SIGMA",
+        conflicts_with = "steps",
+        allow_negative_numbers = true
+    )]
     pub noise_multiplier: Option<f64>,
     /// Print JSON.
     #[arg(long)]
