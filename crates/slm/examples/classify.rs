@@ -81,6 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let serve = ServeOptions {
         threads: 2,
         batch: 32,
+        ..ServeOptions::default()
     };
     let started = Instant::now();
     let mut classifier = Classifier::new(&runtime, &model, &serve)?;

@@ -120,7 +120,12 @@ fn inference(
         .map(|e| e.text)
         .collect();
     let model = Model::from_base(base, [], 0)?;
-    let mut embedder = Embedder::new(runtime, &model, &ServeOptions { threads, batch })?;
+    let options = ServeOptions {
+        threads,
+        batch,
+        ..ServeOptions::default()
+    };
+    let mut embedder = Embedder::new(runtime, &model, &options)?;
     embedder.embed(&texts[..batch])?;
     let started = Instant::now();
     embedder.embed(&texts)?;

@@ -51,6 +51,15 @@ pub enum SlmError {
         /// The oldest minor version that works.
         needed: u32,
     },
+    /// The library computes on processors only.
+    #[error(
+        "`device = \"cuda\"` needs an ONNX Runtime built for CUDA, and `{}` is not; take `libonnxruntime.so*`, `libonnxruntime_providers_shared.so` and `libonnxruntime_providers_cuda.so` of the PyPI package `onnxruntime-gpu` into one folder and name that library, or set `device = \"cpu\"`",
+        path.display()
+    )]
+    NoCuda {
+        /// The library.
+        path: PathBuf,
+    },
     /// A second library in one process.
     #[error(
         "ONNX Runtime was already loaded from `{}`; one process can use one library, so `{}` is refused",

@@ -14,11 +14,12 @@
 //! Deliberately absent: metrics (`noisegate-records` has them), data files, printing, environment
 //! variables, downloads, and any knowledge of other noisegate crates.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // but for `kernels::simd`, which says why
 
 pub mod error;
 mod files;
 pub mod graph;
+pub mod kernels;
 pub mod model;
 pub mod params;
 mod random;
@@ -29,9 +30,9 @@ pub mod train;
 
 pub use error::SlmError;
 pub use model::{Base, Head, Lora, Model, ScratchConfig, Task, Vocabulary};
-pub use runtime::Runtime;
+pub use runtime::{Device, Runtime};
 pub use serve::{Classifier, Embedder, Embeddings, Prediction, ServeOptions};
 pub use train::{
-    CheckpointOptions, ClassWeights, Example, Freeze, Hooks, Progress, Schedule, Summary, Target,
-    TrainOptions, TrainingData, Validation,
+    CheckpointOptions, ClassWeights, Example, Freeze, Hooks, Precision, Progress, Schedule, Summary,
+    Target, TrainOptions, TrainingData, Validation,
 };

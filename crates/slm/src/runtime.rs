@@ -3,13 +3,57 @@
 //! Nothing is looked up in the environment or in system folders: which library runs is the
 //! caller's decision, and `cargo xtask setup` fetches the one that was tested.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 
 use ort::environment::Environment;
+use ort::ep::{self, ExecutionProvider as _};
 use ort::logging::LogLevel;
 
 use crate::error::SlmError;
+
+/// What computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA card, by number: needs the library of the `onnxruntime-gpu` package.
+    Cuda(i32),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(card) => write!(f, "cuda:{card}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = SlmError;
+
+    /// `cpu`, `cuda` or `cuda:1`.
+    fn from_str(text: &str) -> Result<Self, SlmError> {
+        match text {
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|card| card.parse().ok())
+                .filter(|card| *card >= 0)
+                .map(Self::Cuda)
+                .ok_or_else(|| SlmError::Option {
+                    name: "device",
+                    value: text.to_owned(),
+                    remedy: "it must be `cpu`, `cuda`, or `cuda:` and the number of a card",
+                }),
+        }
+    }
+}
 
 /// A loaded ONNX Runtime; cheap to clone.
 #[derive(Clone, Debug)]
@@ -27,6 +71,20 @@ impl Runtime {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Refuses a device that this library was not built for.
+    ///
+    /// # Errors
+    /// [`SlmError::NoCuda`] with the remedy.
+    pub fn expect_device(&self, device: Device) -> Result<(), SlmError> {
+        match device {
+            Device::Cpu => Ok(()),
+            Device::Cuda(_) if ep::CUDA::is_available().unwrap_or(false) => Ok(()),
+            Device::Cuda(_) => Err(SlmError::NoCuda {
+                path: self.path.clone(),
+            }),
+        }
     }
 
     /// Version, commit and flags of the library, in its own words.

@@ -8,10 +8,10 @@ use ort::value::TensorRef;
 
 use crate::error::SlmError;
 use crate::graph::{self, SessionOptions};
-use crate::model::encoder::{ATTENTION_MASK, INPUT_IDS};
+use crate::model::encoder::{ATTENTION_MASK, INPUT_IDS, POSITION_IDS};
 use crate::model::heads::{self, Head, Task};
 use crate::model::{Model, Serve};
-use crate::runtime::Runtime;
+use crate::runtime::{Device, Runtime};
 use crate::tokens::{Encoded, Tokens};
 
 /// Tokens that run at once: bounds memory whatever the batch and the texts are.
@@ -24,6 +24,8 @@ pub struct ServeOptions {
     pub threads: usize,
     /// Rows a batch.
     pub batch: usize,
+    /// What computes.
+    pub device: Device,
 }
 
 impl Default for ServeOptions {
@@ -31,6 +33,7 @@ impl Default for ServeOptions {
         Self {
             threads: 1,
             batch: 32,
+            device: Device::Cpu,
         }
     }
 }
@@ -177,6 +180,8 @@ struct Server {
     tokens: Tokens,
     width: usize,
     batch: usize,
+    /// The first row of the position table, if the session wants its rows' numbers.
+    first_position: Option<i64>,
 }
 
 impl Server {
@@ -186,16 +191,23 @@ impl Server {
         serve: Serve,
         options: &ServeOptions,
     ) -> Result<Self, SlmError> {
-        let onnx = model.serving_graph(serve)?;
-        let threads = options.threads;
+        let onnx = model.serving_graph_on(serve, options.device)?;
+        let session = SessionOptions {
+            threads: options.threads,
+            device: options.device,
+        };
         Ok(Self {
-            session: graph::open(runtime, &onnx, SessionOptions { threads })?,
+            session: graph::open(runtime, &onnx, session)?,
             tokens: model.tokens.clone(),
             width: match serve {
                 Serve::Embeddings => model.config.hidden,
                 _ => model.outputs(),
             },
             batch: options.batch.max(1),
+            first_position: match options.device {
+                Device::Cpu => None,
+                Device::Cuda(_) => Some(model.config.first_position() as i64),
+            },
         })
     }
 
@@ -240,11 +252,18 @@ impl Server {
             }
         }
         let shape = [rows.len(), length];
+        let first = self.first_position.unwrap_or(0);
+        let positions: Vec<i64> = (first..first + length as i64).collect();
         let mut run = || -> ort::Result<Vec<f32>> {
-            let outputs = self.session.run(ort::inputs![
+            let mut inputs = ort::inputs![
                 INPUT_IDS => TensorRef::from_array_view((shape, ids.as_slice()))?,
                 ATTENTION_MASK => TensorRef::from_array_view((shape, mask.as_slice()))?,
-            ])?;
+            ];
+            if self.first_position.is_some() {
+                let positions = TensorRef::from_array_view(([length], positions.as_slice()))?;
+                inputs.push((POSITION_IDS.into(), positions.into()));
+            }
+            let outputs = self.session.run(inputs)?;
             Ok(outputs[name].try_extract_tensor::<f32>()?.1.to_vec())
         };
         run().map_err(SlmError::runtime(format!("run a batch of {}", rows.len())))

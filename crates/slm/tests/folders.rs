@@ -12,8 +12,10 @@ use std::process::{Command, Stdio};
 use noisegate_slm::graph::{self, SessionOptions};
 use noisegate_slm::model::names::{HEAD_BIAS, HEAD_WEIGHT};
 use noisegate_slm::params::Array;
+use noisegate_slm::model::Serve;
 use noisegate_slm::{
-    Base, Classifier, Embedder, Head, Model, ScratchConfig, ServeOptions, SlmError, Vocabulary,
+    Base, Classifier, Device, Embedder, Head, Model, ScratchConfig, ServeOptions, SlmError,
+    Vocabulary,
 };
 use ort::value::TensorRef;
 
@@ -60,6 +62,7 @@ fn minilm_puts_similar_texts_close_together() {
     let options = ServeOptions {
         threads: 2,
         batch: 8,
+        ..ServeOptions::default()
     };
     let mut embedder = Embedder::new(&runtime, &model, &options).unwrap();
     let found = embedder.embed(&TEXTS).unwrap();
@@ -86,7 +89,7 @@ fn the_onnx_file_scores_as_the_model_does() {
     let ours = embedder.embed(&TEXTS).unwrap();
     let (_keep, path) = saved();
     let bytes = fs::read(path.join("model.onnx")).unwrap();
-    let mut session = graph::open_file(&runtime, &bytes, SessionOptions { threads: 1 }).unwrap();
+    let mut session = graph::open_file(&runtime, &bytes, SessionOptions::default()).unwrap();
     for (row, encoded) in model.tokens.encode(&TEXTS).unwrap().iter().enumerate() {
         let ids: Vec<i64> = encoded.ids.iter().map(|id| i64::from(*id)).collect();
         let mask = vec![1i64; ids.len()];
@@ -103,6 +106,41 @@ fn the_onnx_file_scores_as_the_model_does() {
         for (a, b) in ours.row(row).iter().zip(theirs) {
             assert!((a - b).abs() < 1e-4, "{a} vs {b}");
         }
+    }
+}
+
+#[test]
+fn the_graph_for_a_card_computes_what_the_other_does() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let model = scratch();
+    let mut embedder = Embedder::new(&runtime, &model, &ServeOptions::default()).unwrap();
+    let ours = embedder.embed(&TEXTS[..1]).unwrap();
+    let onnx = model
+        .serving_graph_on(Serve::Embeddings, Device::Cuda(0))
+        .unwrap();
+    let mut session = graph::open(&runtime, &onnx, SessionOptions::default()).unwrap();
+    let ids: Vec<i64> = model.tokens.encode(&TEXTS[..1]).unwrap()[0]
+        .ids
+        .iter()
+        .map(|id| i64::from(*id))
+        .collect();
+    let mask = vec![1i64; ids.len()];
+    let places: Vec<i64> = (0..ids.len() as i64).collect();
+    let outputs = session
+        .run(ort::inputs![
+            "input_ids" => TensorRef::from_array_view(([1, ids.len()], ids.as_slice())).unwrap(),
+            "attention_mask" => TensorRef::from_array_view(([1, ids.len()], mask.as_slice())).unwrap(),
+            "position_ids" => TensorRef::from_array_view(([ids.len()], places.as_slice())).unwrap(),
+        ])
+        .unwrap();
+    let theirs = outputs["sentence_embedding"]
+        .try_extract_tensor::<f32>()
+        .unwrap()
+        .1;
+    for (a, b) in ours.row(0).iter().zip(theirs) {
+        assert!((a - b).abs() < 1e-5, "{a} vs {b}");
     }
 }
 
@@ -303,7 +341,7 @@ fn an_onnx_file_cut_short_is_refused() {
     };
     let (_keep, path) = saved();
     let bytes = fs::read(path.join("model.onnx")).unwrap();
-    let options = SessionOptions { threads: 1 };
+    let options = SessionOptions::default();
     let error = graph::open_file(&runtime, &bytes[..bytes.len() / 2], options).unwrap_err();
     assert!(matches!(error, SlmError::Runtime { .. }), "{error:?}");
 }

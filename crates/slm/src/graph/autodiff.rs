@@ -133,8 +133,8 @@ impl Backward<'_> {
                 let slope = self.graph.unary(Op::Step, x);
                 one(self.graph.mul(dy, slope))
             }
-            Op::Gelu => self.gelu(dy),
-            Op::Softmax => self.softmax(dy),
+            Op::Gelu => one(self.graph.elementwise_gradient(Op::GeluGrad, dy, x)),
+            Op::Softmax => one(self.graph.elementwise_gradient(Op::SoftmaxGrad, dy, y)),
             Op::LogSoftmax => self.log_softmax(dy),
             Op::LayerNorm { .. } => self.layer_norm(dy),
             Op::Gather => {
@@ -162,7 +162,15 @@ impl Backward<'_> {
                 let shape = self.graph.shape(x).to_vec();
                 one(unbroadcast(self.graph, dy, &shape))
             }
-            Op::Step | Op::ToFloat | Op::Max | Op::ScatterAdd | Op::PadRows { .. } => {
+            Op::Step
+            | Op::ToFloat
+            | Op::Max
+            | Op::ScatterAdd
+            | Op::PadRows { .. }
+            | Op::Concat
+            | Op::GeluGrad
+            | Op::SoftmaxGrad
+            | Op::LayerNormGrad => {
                 Err(SlmError::Derivative {
                     op: format!("{op:?}"),
                 })
@@ -229,34 +237,6 @@ impl Backward<'_> {
         Ok(gradients)
     }
 
-    /// `d gelu / dx = Phi(x) + x phi(x)`.
-    ///
-    /// Source: Hendrycks, Gimpel, "Gaussian Error Linear Units", 2016.
-    fn gelu(self, dy: TensorId) -> Vjp {
-        let Self { graph, .. } = self;
-        let x = self.inputs[0];
-        let scaled = graph.scale(x, std::f32::consts::FRAC_1_SQRT_2)?;
-        let erf = graph.unary(Op::Erf, scaled);
-        let half = graph.scale(erf, 0.5)?;
-        let below = graph.shift(half, 0.5)?;
-        let root_two_pi = (2.0 * std::f32::consts::PI).sqrt();
-        let density = bell(graph, x, -0.5, 1.0 / root_two_pi)?;
-        let weighted = graph.mul(x, density)?;
-        let slope = graph.add(below, weighted)?;
-        one(graph.mul(dy, slope))
-    }
-
-    /// `dx = y (dy - sum(dy y))`.
-    fn softmax(self, dy: TensorId) -> Vjp {
-        let Self { graph, .. } = self;
-        let y = self.outputs[0];
-        let weighted = graph.mul(dy, y)?;
-        let last = graph.shape(y).len() - 1;
-        let total = graph.reduce_sum(weighted, &[last], true)?;
-        let centred = graph.sub(dy, total)?;
-        one(graph.mul(y, centred))
-    }
-
     /// `dx = dy - softmax(x) sum(dy)`.
     fn log_softmax(self, dy: TensorId) -> Vjp {
         let Self { graph, .. } = self;
@@ -268,35 +248,13 @@ impl Backward<'_> {
         one(graph.sub(dy, share))
     }
 
-    /// With `h = (x - mean) r` and `d = dy scale`:
-    /// `dx = r (d - mean(d) - h mean(d h))`, `dscale = sum(dy h)`, `dbias = sum(dy)`.
     fn layer_norm(self, dy: TensorId) -> Vjp {
         let Self { graph, needed, .. } = self;
         let (x, scale) = (self.inputs[0], self.inputs[1]);
-        let (mean, inverse) = (self.outputs[1], self.outputs[2]);
-        let last = graph.shape(x).len() - 1;
-        let rows: Vec<usize> = (0..last).collect();
-        let centred = graph.sub(x, mean)?;
-        let normed = graph.mul(centred, inverse)?;
-        let mut gradients = vec![None, None, None];
-        if needed[0] {
-            let d = graph.mul(dy, scale)?;
-            let along = graph.mul(d, normed)?;
-            let mean_along = graph.reduce_mean(along, &[last], true)?;
-            let mean_d = graph.reduce_mean(d, &[last], true)?;
-            let parallel = graph.mul(normed, mean_along)?;
-            let without_mean = graph.sub(d, mean_d)?;
-            let orthogonal = graph.sub(without_mean, parallel)?;
-            gradients[0] = Some(graph.mul(orthogonal, inverse)?);
-        }
-        if needed[1] {
-            let weighted = graph.mul(dy, normed)?;
-            gradients[1] = Some(graph.reduce_sum(weighted, &rows, false)?);
-        }
-        if needed[2] {
-            gradients[2] = Some(graph.reduce_sum(dy, &rows, false)?);
-        }
-        Ok(gradients)
+        let statistics = [self.outputs[1], self.outputs[2]];
+        let found = graph.layer_norm_gradient(dy, x, scale, statistics);
+        let pairs = found.into_iter().zip(needed);
+        Ok(pairs.map(|(id, &needed)| needed.then_some(id)).collect())
     }
 
     fn reduce(self, dy: TensorId, axes: &[usize], keep: bool, mean: bool) -> Vjp {

@@ -310,6 +310,52 @@ impl Graph {
         Ok(self.push(Op::Expand, &[x], Dtype::F32, vec![shape.to_vec()]))
     }
 
+    /// The gradient of `Gelu` at `x`, or of `Softmax` whose result was `of`.
+    ///
+    /// # Errors
+    /// [`SlmError::Shape`] if the shapes differ.
+    pub(super) fn elementwise_gradient(&mut self, op: Op, dy: TensorId, of: TensorId) -> Built {
+        let shape = self.shape(dy).to_vec();
+        if shape != self.shape(of) {
+            return Err(shape_error("gradient", &shape, self.shape(of)));
+        }
+        Ok(self.push(op, &[dy, of], Dtype::F32, vec![shape]))
+    }
+
+    /// The gradients of `LayerNorm` at `x`, scale and bias; `statistics` are its mean and inverse
+    /// deviation.
+    pub(super) fn layer_norm_gradient(
+        &mut self,
+        dy: TensorId,
+        x: TensorId,
+        scale: TensorId,
+        statistics: [TensorId; 2],
+    ) -> [TensorId; 3] {
+        let (full, vector) = (self.shape(x).to_vec(), self.shape(scale).to_vec());
+        let inputs = [dy, x, scale, statistics[0], statistics[1]];
+        let shapes = vec![full, vector.clone(), vector];
+        let first = self.push(Op::LayerNormGrad, &inputs, Dtype::F32, shapes);
+        [0, 1, 2].map(|i| TensorId(first.0 + i))
+    }
+
+    /// Tensors flattened and put one after the other.
+    ///
+    /// # Errors
+    /// [`SlmError::Shape`] if one has a symbolic axis.
+    pub fn concat_flat(&mut self, parts: &[TensorId]) -> Built {
+        let mut flat = Vec::with_capacity(parts.len());
+        let mut total = 0;
+        for &part in parts {
+            let (size, batch, length) = volume(self.shape(part));
+            if batch + length > 0 {
+                return Err(shape_error("concat", self.shape(part), &[]));
+            }
+            total += size;
+            flat.push(self.reshape(part, &[Dim::Size(size)])?);
+        }
+        Ok(self.push(Op::Concat, &flat, Dtype::F32, vec![vec![Dim::Size(total)]]))
+    }
+
     /// i64 to f32.
     pub fn to_float(&mut self, x: TensorId) -> TensorId {
         let shape = self.shape(x).to_vec();

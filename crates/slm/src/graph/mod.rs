@@ -22,7 +22,7 @@ mod proto;
 mod session;
 
 pub use autodiff::gradients;
-pub use lower::{Weights, lower};
+pub use lower::{Pack, Target, Weights, lower, lower_for};
 pub use onnx::{Attribute, OPSET, OnnxGraph, OnnxNode, OnnxTensor, Values};
 pub use proto::encode;
 pub use session::{SessionOptions, open, open_file};
@@ -194,6 +194,15 @@ pub enum Op {
     Expand,
     /// i64 to f32.
     ToFloat,
+    /// Vectors one after the other.
+    Concat,
+    /// Gradient of `Gelu`, of `dy` and `x`.
+    GeluGrad,
+    /// Gradient of `Softmax`, of `dy` and `y`.
+    SoftmaxGrad,
+    /// Gradients of `LayerNorm` at `x`, scale and bias, of `dy`, `x`, scale, mean and inverse
+    /// deviation.
+    LayerNormGrad,
 }
 
 /// One operator applied.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Dim, Dtype, Shape};
+use crate::kernels;
 
 /// The operator set all graphs are written in.
 pub const OPSET: u32 = 20;
@@ -29,9 +30,11 @@ pub enum Values<'p> {
     I64(Vec<i64>),
 }
 
-/// One ONNX node of the default domain.
+/// One ONNX node.
 #[derive(Clone, Debug)]
 pub struct OnnxNode {
+    /// Whose operator it is; empty for ONNX's own.
+    pub domain: &'static str,
     /// ONNX's name of the operator.
     pub op: &'static str,
     /// Names of its inputs.
@@ -64,6 +67,13 @@ pub struct OnnxGraph<'p> {
     pub inputs: Vec<(String, Dtype, Shape)>,
     /// Names, types and shapes of what comes out.
     pub outputs: Vec<(String, Dtype, Shape)>,
+}
+
+impl OnnxGraph<'_> {
+    /// Does it hold operators of ours? Then only this crate can run it.
+    pub(super) fn holds_kernels(&self) -> bool {
+        self.nodes.iter().any(|node| node.domain == kernels::DOMAIN)
+    }
 }
 
 /// A shape in ONNX's integers; symbolic axes are -1.

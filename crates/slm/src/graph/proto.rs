@@ -8,6 +8,8 @@ use super::{Attribute, Dim, Dtype, OnnxGraph, Shape};
 
 use prost::Message;
 
+use crate::kernels;
+
 const IR_VERSION: i64 = 9;
 const FLOAT: i32 = 1;
 const INT64: i32 = 7;
@@ -58,6 +60,8 @@ struct NodeProto {
     op_type: String,
     #[prost(message, repeated, tag = "5")]
     attribute: Vec<AttributeProto>,
+    #[prost(string, tag = "7")]
+    domain: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -139,7 +143,18 @@ pub fn encode(graph: &OnnxGraph<'_>) -> Vec<u8> {
             .iter()
             .map(|(name, value)| attribute(name, value))
             .collect(),
+        domain: node.domain.to_owned(),
     };
+    let mut opset_import = vec![OperatorSet {
+        domain: String::new(),
+        version: i64::from(OPSET),
+    }];
+    if graph.holds_kernels() {
+        opset_import.push(OperatorSet {
+            domain: kernels::DOMAIN.to_owned(),
+            version: 1,
+        });
+    }
     let graph = GraphProto {
         node: graph.nodes.iter().enumerate().map(node).collect(),
         name: "noisegate".to_owned(),
@@ -151,10 +166,7 @@ pub fn encode(graph: &OnnxGraph<'_>) -> Vec<u8> {
         ir_version: IR_VERSION,
         producer_name: "noisegate".to_owned(),
         graph: Some(graph),
-        opset_import: vec![OperatorSet {
-            domain: String::new(),
-            version: i64::from(OPSET),
-        }],
+        opset_import,
     };
     model.encode_to_vec()
 }

@@ -26,6 +26,10 @@ pub const INPUT_IDS: &str = "input_ids";
 /// Name of the input with ones for real tokens and zeros for padding, i64 `[batch, length]`.
 pub const ATTENTION_MASK: &str = "attention_mask";
 
+/// Name of the input with the tokens' rows of the position table, consecutive, i64 `[length]`: see
+/// [`Additions::positions_fed`].
+pub const POSITION_IDS: &str = "position_ids";
+
 /// The rows of a table that a graph used: gradients are taken here, not at the whole table.
 #[derive(Clone, Debug)]
 pub struct TableRows {
@@ -66,6 +70,9 @@ pub struct Additions {
     pub masks: Vec<String>,
     /// Low-rank adapters in the layers from the given one on.
     pub lora: Option<(Lora, usize)>,
+    /// Rows of the position table come by fed numbers, not by the shape of the token ids: a card
+    /// would leave the arithmetic on shapes to the processor.
+    pub positions_fed: bool,
 }
 
 impl Additions {
@@ -184,7 +191,13 @@ impl Builder<'_> {
         let positions = self
             .graph
             .parameter(&names::positions(), &[config.positions, config.hidden]);
-        let rows = self.graph.rows(positions, ids, start, 1)?;
+        let rows = match self.additions.positions_fed {
+            false => self.graph.rows(positions, ids, start, 1)?,
+            true => {
+                let which = self.graph.input(POSITION_IDS, Dtype::I64, &[self.length]);
+                self.graph.gather(positions, which)?
+            }
+        };
         self.used(names::positions(), Which::From(start), rows);
         sum = self.graph.add(sum, rows)?;
         if config.types > 0 {

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use crate::error::SlmError;
 use crate::graph::{self, Dim, Graph, OnnxGraph, Weights};
 use crate::params::Parameters;
+use crate::runtime::Device;
 use crate::tokens::Tokens;
 use config::EncoderConfig;
 use encoder::{Additions, encoder, head, mean_pool, normalise};
@@ -119,10 +120,25 @@ impl Model {
     /// # Errors
     /// [`SlmError::WeightMissing`] if the model lacks a weight its configuration asks for.
     pub fn serving_graph(&self, serve: Serve) -> Result<OnnxGraph<'_>, SlmError> {
+        self.serving_graph_on(serve, Device::Cpu)
+    }
+
+    /// The serving graph for a device; on a card it has the input [`encoder::POSITION_IDS`] too.
+    ///
+    /// # Errors
+    /// [`SlmError::WeightMissing`] if the model lacks a weight its configuration asks for.
+    pub fn serving_graph_on(
+        &self,
+        serve: Serve,
+        device: Device,
+    ) -> Result<OnnxGraph<'_>, SlmError> {
         let mut graph = Graph::new();
         let (batch, length) = (Dim::Batch, Dim::Length);
-        let mut nothing = Additions::default();
-        let states = encoder(&mut graph, &self.config, batch, length, &mut nothing)?;
+        let mut additions = Additions {
+            positions_fed: device != Device::Cpu,
+            ..Additions::default()
+        };
+        let states = encoder(&mut graph, &self.config, batch, length, &mut additions)?;
         let pooled = mean_pool(&mut graph, &states)?;
         if serve != Serve::Embeddings && !self.heads.is_empty() {
             let logits = head(&mut graph, &self.config, pooled, self.outputs())?;

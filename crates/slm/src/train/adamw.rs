@@ -9,9 +9,11 @@
 
 use rayon::prelude::*;
 
-const BETA_1: f32 = 0.9;
-const BETA_2: f32 = 0.999;
-const EPSILON: f32 = 1e-8;
+use crate::kernels::simd::dispatched;
+
+pub(super) const BETA_1: f32 = 0.9;
+pub(super) const BETA_2: f32 = 0.999;
+pub(super) const EPSILON: f32 = 1e-8;
 
 /// Elements a task updates: fixed, so that sums do not depend on the number of threads.
 const CHUNK: usize = 1 << 15;
@@ -38,18 +40,50 @@ impl Step {
         }
     }
 
+    /// What an optimizer inside a graph is fed: the rate over the first correction, one over the
+    /// root of the second, and the factor of decaying weights.
+    pub(super) fn scalars(&self, weight_decay: f32) -> [f32; 3] {
+        [
+            self.rate / self.correction.0,
+            1.0 / self.correction.1.sqrt(),
+            1.0 - self.rate * weight_decay,
+        ]
+    }
+
     /// Updates values and moments in place; `decay` is the factor `1 - rate * weight_decay`.
     fn update(&self, arrays: &mut Arrays<'_>) {
-        let size = self.rate / self.correction.0;
-        let root = 1.0 / self.correction.1.sqrt();
-        let decay = arrays.decay;
-        let moments = arrays.m.iter_mut().zip(arrays.v.iter_mut());
-        for ((p, g), (m, v)) in arrays.p.iter_mut().zip(arrays.g).zip(moments) {
-            let g = g * self.clip;
-            *m = BETA_1 * *m + (1.0 - BETA_1) * g;
-            *v = BETA_2 * *v + (1.0 - BETA_2) * g * g;
-            *p = *p * decay - size * *m / (v.sqrt() * root + EPSILON);
-        }
+        let factors = Factors {
+            clip: self.clip,
+            size: self.rate / self.correction.0,
+            root: 1.0 / self.correction.1.sqrt(),
+            decay: arrays.decay,
+        };
+        update(arrays.p, arrays.g, arrays.m, arrays.v, factors);
+    }
+}
+
+/// What an update multiplies by.
+#[derive(Clone, Copy)]
+pub(crate) struct Factors {
+    clip: f32,
+    size: f32,
+    root: f32,
+    decay: f32,
+}
+
+dispatched! {
+    fn update(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], factors: Factors) = update_body
+}
+
+#[inline(always)]
+fn update_body(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], factors: Factors) {
+    let Factors { clip, size, root, decay } = factors;
+    let moments = m.iter_mut().zip(v.iter_mut());
+    for ((p, g), (m, v)) in p.iter_mut().zip(g).zip(moments) {
+        let g = g * clip;
+        *m = BETA_1 * *m + (1.0 - BETA_1) * g;
+        *v = BETA_2 * *v + (1.0 - BETA_2) * g * g;
+        *p = *p * decay - size * *m / (v.sqrt() * root + EPSILON);
     }
 }
 
@@ -91,7 +125,12 @@ pub(super) fn sum_of_squares(arrays: &[&[f32]]) -> f64 {
     sums.iter().sum()
 }
 
-fn squares(values: &[f32]) -> f64 {
+dispatched! {
+    fn squares(values: &[f32]) -> f64 = squares_body
+}
+
+#[inline(always)]
+fn squares_body(values: &[f32]) -> f64 {
     let (lanes, rest) = values.as_chunks::<16>();
     let mut sums = [0.0f32; 16];
     for lane in lanes {

@@ -13,6 +13,7 @@
 mod adamw;
 mod batches;
 mod checkpoint;
+mod device;
 pub mod loss;
 mod options;
 mod rows;
@@ -24,7 +25,9 @@ mod targets;
 mod weights;
 
 pub use checkpoint::CheckpointOptions;
-pub use options::{ClassWeights, Example, Freeze, Schedule, Target, TrainOptions, TrainingData};
+pub use options::{
+    ClassWeights, Example, Freeze, Precision, Schedule, Target, TrainOptions, TrainingData,
+};
 
 use std::sync::atomic::AtomicBool;
 

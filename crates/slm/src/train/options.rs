@@ -2,7 +2,9 @@
 
 use super::checkpoint::CheckpointOptions;
 use crate::error::SlmError;
+use crate::kernels;
 use crate::model::{Head, Lora};
+use crate::runtime::Device;
 
 /// What is known of a text.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +102,16 @@ impl Freeze {
     }
 }
 
+/// What the products of a training step are made of; sums, weights and moments are always f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// Operands rounded to bf16, as PyTorch's autocast does: on processors with AVX512-BF16.
+    Bf16,
+}
+
 /// The settings of a training run.
 #[derive(Clone, Debug)]
 pub struct TrainOptions {
@@ -146,6 +158,10 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Threads for everything.
     pub threads: usize,
+    /// What computes the steps.
+    pub device: Device,
+    /// What products are made of.
+    pub precision: Precision,
     /// Write the run down now and then, and go on from there.
     pub checkpoint: Option<CheckpointOptions>,
 }
@@ -175,6 +191,8 @@ impl Default for TrainOptions {
             patience: None,
             seed: 0,
             threads: 1,
+            device: Device::Cpu,
+            precision: Precision::F32,
             checkpoint: None,
         }
     }
@@ -186,6 +204,7 @@ impl TrainOptions {
     /// # Errors
     /// [`SlmError::Option`] with the first such value.
     pub fn check(&self) -> Result<(), SlmError> {
+        self.check_precision()?;
         let share = |x: f32| (0.0..1.0).contains(&x);
         let positive = |x: f32| x > 0.0 && x.is_finite();
         let at_least_one = "it must be at least 1";
@@ -267,5 +286,27 @@ impl TrainOptions {
             }
         }
         Ok(())
+    }
+}
+
+impl TrainOptions {
+    fn check_precision(&self) -> Result<(), SlmError> {
+        let refuse = |remedy| {
+            Err(SlmError::Option {
+                name: "precision",
+                value: "bf16".to_owned(),
+                remedy,
+            })
+        };
+        match (self.precision, self.device) {
+            (Precision::F32, _) => Ok(()),
+            (Precision::Bf16, Device::Cuda(_)) => {
+                refuse("bf16 products are made on processors; on a card use `f32`")
+            }
+            (Precision::Bf16, Device::Cpu) if !kernels::bf16_products() => {
+                refuse("this processor has no AVX512-BF16; use `f32`")
+            }
+            (Precision::Bf16, Device::Cpu) => Ok(()),
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::adamw;
 use super::batches::{self, Batch};
 use super::checkpoint::{Best, Checkpoint, Fingerprint, Place};
+use super::device::DeviceWeights;
 use super::loss::Weighing;
 use super::options::{TrainOptions, TrainingData};
 use super::rows::{self, Filling, Row, Rows};
@@ -20,7 +21,7 @@ use crate::model::heads::{self, Head, Task};
 use crate::model::{Model, lora, names};
 use crate::params::Parameters;
 use crate::random::Stream;
-use crate::runtime::Runtime;
+use crate::runtime::{Device, Runtime};
 
 /// First stream number of dropout masks; see [`Stream`].
 const DROPOUT: u64 = 1 << 42;
@@ -33,11 +34,26 @@ const SMOOTHING: f32 = 0.05;
 
 pub(super) fn run(
     runtime: &Runtime,
+    model: Model,
+    data: &TrainingData<'_>,
+    options: &TrainOptions,
+    hooks: Hooks<'_>,
+    stage: (usize, usize),
+) -> Result<(Model, Summary), SlmError> {
+    let in_graph = options.device != Device::Cpu;
+    run_with(runtime, model, data, options, hooks, stage, in_graph)
+}
+
+/// `in_graph`: the optimizer is a part of the graph, as on a card; a test asks for it on the
+/// processor too.
+fn run_with(
+    runtime: &Runtime,
     mut model: Model,
     data: &TrainingData<'_>,
     options: &TrainOptions,
     hooks: Hooks<'_>,
     stage: (usize, usize),
+    in_graph: bool,
 ) -> Result<(Model, Summary), SlmError> {
     let started = Instant::now();
     let length_max = options.length_max.min(model.config.length_max());
@@ -55,7 +71,15 @@ pub(super) fn run(
         lora::add(&mut model, lora, options.freeze.layers(), options.seed);
     }
     descale(&mut model, &rows.scales)?;
-    let weights = Weights::new(&model, options)?;
+    runtime.expect_device(options.device)?;
+    let device = match in_graph {
+        false => None,
+        true => Some(DeviceWeights::new(runtime, &model, options)?),
+    };
+    let weights = match &device {
+        None => Weights::new(&model, options)?,
+        Some(_) => Weights::default(),
+    };
     let fingerprint = match &options.checkpoint {
         None => Fingerprint::default(),
         Some(_) => Fingerprint::of(&model, &rows, options),
@@ -69,6 +93,7 @@ pub(super) fn run(
         options,
         rows,
         weights,
+        device,
         fingerprint,
         pool,
         stage,
@@ -98,6 +123,8 @@ struct Trainer<'t> {
     /// Tokens of each training row.
     lengths: Vec<usize>,
     weights: Weights,
+    /// The weights of a run on a device; `weights` is empty then.
+    device: Option<DeviceWeights>,
     /// What a checkpoint must have been made with.
     fingerprint: Fingerprint,
     pool: rayon::ThreadPool,
@@ -174,7 +201,7 @@ impl Trainer<'_> {
         };
         let weights = match best {
             Some(best) => best.weights,
-            None => self.weights.snapshot(),
+            None => self.snapshot()?,
         };
         Ok((weights, summary))
     }
@@ -186,14 +213,24 @@ impl Trainer<'_> {
         match Checkpoint::read(&options.path, fingerprint)? {
             None => Ok((Place::default(), None)),
             Some(checkpoint) => {
-                self.weights.restore(&checkpoint.state)?;
+                match &mut self.device {
+                    None => self.weights.restore(&checkpoint.state)?,
+                    Some(device) => device.restore(&checkpoint.state)?,
+                }
                 Ok((checkpoint.place, checkpoint.best))
             }
         }
     }
 
+    fn snapshot(&mut self) -> Result<Parameters, SlmError> {
+        match &mut self.device {
+            None => Ok(self.weights.snapshot()),
+            Some(device) => device.snapshot(),
+        }
+    }
+
     fn write_checkpoint(
-        &self,
+        &mut self,
         place: Place,
         best: Option<&Best>,
         fingerprint: Fingerprint,
@@ -202,7 +239,10 @@ impl Trainer<'_> {
             Some(options) if place.step.is_multiple_of(options.every_steps) => {
                 let checkpoint = Checkpoint {
                     place,
-                    state: self.weights.state(),
+                    state: match &mut self.device {
+                        None => self.weights.state(),
+                        Some(device) => device.state()?,
+                    },
                     best: best.cloned(),
                 };
                 checkpoint.write(&options.path, fingerprint)
@@ -241,6 +281,10 @@ impl Trainer<'_> {
             learning_rate: rate.learning_rate,
             loss,
         };
+        if self.device.is_some() {
+            let loss = self.step_on_device(batch, rate, scale, &mut masks)?;
+            return loss.map_err(diverged);
+        }
         let mut loss = 0.0;
         let mut sums = Vec::new();
         self.weights.clear_rows();
@@ -280,9 +324,36 @@ impl Trainer<'_> {
         })
     }
 
+    /// The same with the optimizer on the device; the inner error is a loss or norm that is none.
+    fn step_on_device(
+        &mut self,
+        batch: &Batch,
+        rate: Rate,
+        scale: f32,
+        masks: &mut Stream,
+    ) -> Result<Result<f32, f32>, SlmError> {
+        let smoothing = self.options.label_smoothing;
+        let filling = self.filling(batch.length, scale, smoothing, &self.rows.factors);
+        let inputs = rows::fill(&self.rows.train, batch, filling);
+        let heads = self.model.heads.clone();
+        let shape = self.shape(&heads, batch.length, true);
+        let step = adamw::Step::new(rate.step, rate.learning_rate, 1.0);
+        let scalars = step.scalars(self.options.weight_decay);
+        let device = self.device.as_mut().expect("the caller asked");
+        let outcome = device.step(&self.model.config, &shape, &inputs, scalars, masks)?;
+        Ok(match (outcome.loss.is_finite(), outcome.norm.is_finite()) {
+            (true, true) => Ok(outcome.loss),
+            (false, _) => Err(outcome.loss),
+            (true, false) => Err(outcome.norm),
+        })
+    }
+
     /// Rows of the session for `length` tokens.
     fn rows_at_once(&self, length: usize) -> usize {
         let batch = self.options.batch;
+        if self.device.is_some() {
+            return batch;
+        }
         let wanted = self.options.micro_batch.map_or(batch, |m| m.min(batch));
         wanted.min(TOKENS_AT_ONCE / length).max(1)
     }
@@ -307,19 +378,24 @@ impl Trainer<'_> {
     }
 
     fn open(&mut self, length: usize, backward: bool) -> Result<Step, SlmError> {
-        let shape = StepShape {
+        let heads = self.model.heads.clone();
+        let shape = self.shape(&heads, length, backward);
+        let (config, options) = (&self.model.config, self.options);
+        Step::open(self.runtime, config, &shape, &mut self.weights, options)
+    }
+
+    fn shape<'h>(&self, heads: &'h [Head], length: usize, backward: bool) -> StepShape<'h> {
+        StepShape {
             batch: self.rows_at_once(length),
             length,
-            heads: &self.model.heads,
+            heads,
             dropout: self.options.dropout,
             lora: self
                 .options
                 .lora
                 .map(|lora| (lora, self.options.freeze.layers())),
             backward,
-        };
-        let (config, threads) = (&self.model.config, self.options.threads);
-        Step::open(self.runtime, config, &shape, &mut self.weights, threads)
+        }
     }
 
     /// Validates the weights as they stand, and keeps them if they are the best.
@@ -339,7 +415,7 @@ impl Trainer<'_> {
             *best = Some(Best {
                 epoch,
                 validation,
-                weights: self.weights.snapshot(),
+                weights: self.snapshot()?,
             });
         }
         Ok(Some(validation))
@@ -351,7 +427,6 @@ impl Trainer<'_> {
         let weight: f64 = held.iter().map(|row| f64::from(row.weight)).sum();
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         order.sort_by_key(|&row| lengths[row]);
-        let ranges = heads::ranges(&self.model.heads);
         let (outputs, length_max) = (self.model.outputs(), self.model.tokens.length_max());
         let even = vec![1.0; outputs];
         let (mut loss, mut right, mut decisions) = (0.0f64, 0usize, 0usize);
@@ -360,25 +435,46 @@ impl Trainer<'_> {
         for batch in batches::in_order(&order, &lengths, size, length_max) {
             let filling = self.filling(batch.length, 1.0, 0.0, &even);
             let inputs = rows::fill(&self.rows.validation, &batch, filling);
+            let heads = self.model.heads.clone();
+            let shape = self.shape(&heads, batch.length, false);
+            if let Some(device) = &mut self.device {
+                let (part, logits) = device.score(&self.model.config, &shape, &inputs)?;
+                loss += f64::from(part);
+                let logits = logits.to_vec();
+                let found = self.decided(&batch, &logits);
+                right += found.0;
+                decisions += found.1;
+                continue;
+            }
             if !self.checks.contains_key(&batch.length) {
                 let session = self.open(batch.length, false)?;
                 self.checks.insert(batch.length, session);
             }
             let session = self.checks.get_mut(&batch.length).expect("opened above");
             loss += f64::from(session.run(&inputs, 0.0, &mut Stream::new(0, 0))?);
-            let logits = session.logits().chunks_exact(outputs);
-            for (row, logits) in batch.rows.iter().zip(logits) {
-                let row = &self.rows.validation[*row];
-                let own = ranges[row.head].clone();
-                let head = &self.model.heads[row.head];
-                let (row_right, row_decisions) = judge(head, own.start, &logits[own], &row.known);
-                right += row_right;
-                decisions += row_decisions;
-            }
+            let logits = session.logits().to_vec();
+            let found = self.decided(&batch, &logits);
+            right += found.0;
+            decisions += found.1;
         }
         Ok(Validation {
             loss: (loss / weight.max(f64::MIN_POSITIVE)) as f32,
             accuracy: (decisions > 0).then(|| right as f32 / decisions as f32),
+        })
+    }
+}
+
+impl Trainer<'_> {
+    /// How many decisions about a validation batch are right, of how many.
+    fn decided(&self, batch: &Batch, logits: &[f32]) -> (usize, usize) {
+        let ranges = heads::ranges(&self.model.heads);
+        let rows = batch.rows.iter().zip(logits.chunks_exact(self.model.outputs()));
+        rows.fold((0, 0), |(right, decisions), (row, logits)| {
+            let row = &self.rows.validation[*row];
+            let own = ranges[row.head].clone();
+            let head = &self.model.heads[row.head];
+            let found = judge(head, own.start, &logits[own], &row.known);
+            (right + found.0, decisions + found.1)
         })
     }
 }
@@ -470,5 +566,134 @@ impl Clock {
             seconds_left: seconds / made * (steps - at.step) as f64,
             validation,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::model::{Base, Lora, ScratchConfig, Vocabulary};
+    use crate::train::{CheckpointOptions, Example, Precision, add_heads};
+
+    fn library() -> Option<Runtime> {
+        const PATH: &str = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../target/noisegate/onnxruntime/libonnxruntime.so.1.32.0"
+        );
+        if !Path::new(PATH).exists() {
+            println!("skipped: no `{PATH}`; run `cargo xtask setup`");
+            return None;
+        }
+        Some(crate::runtime::load(Path::new(PATH)).unwrap())
+    }
+
+    fn train(runtime: &Runtime, options: &TrainOptions, in_graph: bool) -> (Model, Summary) {
+        let words = ["bill", "fee", "late", "nurse", "doctor", "visit"];
+        let example = |row: usize| {
+            let text = (0..3 + row % 4).map(|i| words[(row * 5 + i * 3) % 6]);
+            Example {
+                weight: 1.0 + (row % 3) as f32,
+                ..Example::labelled(text.collect::<Vec<_>>().join(" "), ["a", "b"][row % 2])
+            }
+        };
+        let examples: Vec<Example> = (0..50).map(example).collect();
+        let heads = [Head::single(["a", "b"])];
+        let config = ScratchConfig {
+            layers: 2,
+            hidden: 32,
+            heads: 2,
+            intermediate: 64,
+            length_max: 16,
+            vocabulary: Vocabulary::Train { size: 60 },
+        };
+        let texts = examples.iter().map(|e| e.text.as_str());
+        let mut model = Model::from_base(&Base::Scratch(config), texts, 3).unwrap();
+        add_heads(&mut model, &heads, 3);
+        let data = TrainingData {
+            heads: &heads,
+            examples: &examples,
+            validation: &[],
+        };
+        let hooks = Hooks {
+            progress: &mut |_| {},
+            cancel: &AtomicBool::new(false),
+        };
+        run_with(runtime, model, &data, options, hooks, (1, 1), in_graph).unwrap()
+    }
+
+    fn options() -> TrainOptions {
+        TrainOptions {
+            epochs: 3,
+            batch: 8,
+            learning_rate: 1e-3,
+            weight_decay: 0.1,
+            clip_norm: 0.5,
+            dropout: 0.1,
+            validation_share: 0.2,
+            threads: 1,
+            ..TrainOptions::default()
+        }
+    }
+
+    #[test]
+    fn the_optimizer_in_the_graph_is_the_optimizer_outside() {
+        let Some(runtime) = library() else { return };
+        for options in [
+            options(),
+            TrainOptions { lora: Some(Lora::default()), ..options() },
+            TrainOptions { freeze: crate::train::Freeze::Layers(1), ..options() },
+        ] {
+            let (outside, a) = train(&runtime, &options, false);
+            let (inside, b) = train(&runtime, &options, true);
+            assert!((a.loss - b.loss).abs() < 1e-4, "{} vs {}", a.loss, b.loss);
+            let (a, b) = (a.validation.unwrap(), b.validation.unwrap());
+            assert!((a.loss - b.loss).abs() < 1e-4, "{} vs {}", a.loss, b.loss);
+            for ((name, x), (_, y)) in outside.weights.iter().zip(inside.weights.iter()) {
+                for (x, y) in x.data.iter().zip(&y.data) {
+                    assert!((x - y).abs() < 5e-4, "{name}: {x} vs {y}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_bf16_numbers_train_almost_the_same_weights() {
+        let Some(runtime) = library() else { return };
+        if !crate::kernels::bf16_products() {
+            println!("skipped: this machine has no AVX512-BF16");
+            return;
+        }
+        let bf16 = TrainOptions {
+            precision: Precision::Bf16,
+            ..options()
+        };
+        let (exact, a) = train(&runtime, &options(), false);
+        let (rounded, b) = train(&runtime, &bf16, false);
+        assert!((a.loss - b.loss).abs() < 2e-2, "{} vs {}", a.loss, b.loss);
+        assert_ne!(exact.weights, rounded.weights);
+        let (again, _) = train(&runtime, &bf16, false);
+        assert_eq!(rounded.weights, again.weights);
+    }
+
+    #[test]
+    fn a_run_with_the_optimizer_in_the_graph_goes_on_bit_for_bit() {
+        let Some(runtime) = library() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, _) = train(&runtime, &options(), true);
+        let cut = TrainOptions {
+            checkpoint: Some(CheckpointOptions {
+                path: folder.path().join("checkpoint"),
+                every_steps: 4,
+            }),
+            ..options()
+        };
+        // The file of a run of 15 steps stands at step 12; a second run goes on from there.
+        let (first, _) = train(&runtime, &cut, true);
+        let (second, _) = train(&runtime, &cut, true);
+        assert_eq!(whole.weights, first.weights);
+        assert_eq!(whole.weights, second.weights);
     }
 }

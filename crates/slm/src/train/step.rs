@@ -14,9 +14,10 @@ use ort::session::{IoBinding, Session};
 use ort::value::Tensor;
 
 use super::loss;
+use super::options::{Precision, TrainOptions};
 use super::weights::Weights;
 use crate::error::SlmError;
-use crate::graph::{self, Dim, Graph, SessionOptions, TensorId, gradients};
+use crate::graph::{self, Dim, Graph, SessionOptions, Target, TensorId, gradients};
 use crate::model::Lora;
 use crate::model::config::EncoderConfig;
 use crate::model::encoder::{
@@ -79,6 +80,7 @@ pub(super) fn step_graph(
         dropout: shape.backward && shape.dropout > 0.0,
         masks: Vec::new(),
         lora: shape.lora,
+        ..Additions::default()
     };
     let (batch, length) = (Dim::Size(shape.batch), Dim::Size(shape.length));
     let states = encoder(&mut graph, config, batch, length, &mut additions)?;
@@ -147,11 +149,19 @@ impl Step {
         config: &EncoderConfig,
         shape: &StepShape<'_>,
         weights: &mut Weights,
-        threads: usize,
+        options: &TrainOptions,
     ) -> Result<Self, SlmError> {
+        let target = match options.precision {
+            Precision::F32 => Target::Kernels,
+            Precision::Bf16 => Target::KernelsBf16,
+        };
         let built = step_graph(config, shape, |name| weights.is_trained(name))?;
-        let onnx = graph::lower(&built.graph, graph::Weights::Fed)?;
-        let session = graph::open(runtime, &onnx, SessionOptions { threads })?;
+        let onnx = graph::lower_for(&built.graph, graph::Weights::Fed, target)?;
+        let options = SessionOptions {
+            threads: options.threads,
+            ..SessionOptions::default()
+        };
+        let session = graph::open(runtime, &onnx, options)?;
         Self::bind(session, built, shape, weights)
             .map_err(SlmError::runtime("bind the tensors of a training step"))
     }

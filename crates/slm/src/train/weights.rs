@@ -33,6 +33,7 @@ enum Training {
 }
 
 /// All weights, ordered by name.
+#[derive(Default)]
 pub(super) struct Weights {
     all: Vec<Weight>,
 }
@@ -258,7 +259,8 @@ impl Weights {
     }
 }
 
-fn is_frozen(name: &str, model: &Model, options: &TrainOptions) -> bool {
+/// Does `name` stay as it is?
+pub(super) fn is_frozen(name: &str, model: &Model, options: &TrainOptions) -> bool {
     if options.lora.is_some() {
         return !lora::is_adapter(name) && name != HEAD_WEIGHT && name != HEAD_BIAS;
     }

@@ -59,7 +59,7 @@ impl Runner {
             .iter()
             .map(|(name, _, shape)| (name.clone(), sizes(shape)))
             .collect();
-        let session = graph::open(runtime, &onnx, SessionOptions { threads: 1 }).expect("opens");
+        let session = graph::open(runtime, &onnx, SessionOptions::default()).expect("opens");
         Self { session, shapes }
     }
 

@@ -182,6 +182,7 @@ fn predict(
     let options = ServeOptions {
         threads: context.cores,
         batch,
+        ..ServeOptions::default()
     };
     let mut classifier = Classifier::new(runtime, model, &options).map_err(failure)?;
     let mut predictions = Vec::with_capacity(rows.len());

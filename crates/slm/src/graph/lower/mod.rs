@@ -2,6 +2,8 @@
 //!
 //! Nodes that no output needs are left out here, so builders and VJPs may be generous.
 
+mod gradients;
+
 use std::borrow::Cow;
 use std::collections::HashSet;
 
@@ -20,22 +22,82 @@ pub enum Weights<'p> {
     Fed,
     /// As initializers with these values: for serving, where ONNX Runtime prepacks them.
     Baked(&'p Parameters),
+    /// As parts of a few long vectors that are fed: for an optimizer inside the graph.
+    Packed(&'p [Pack]),
 }
 
-/// Writes `graph` in ONNX's terms.
+/// A vector of weights, one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct Pack {
+    /// Name of the input that holds it.
+    pub name: String,
+    /// Names and shapes of the weights, in order.
+    pub parts: Vec<(String, Vec<usize>)>,
+}
+
+impl Pack {
+    /// Numbers of all weights together.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lengths().sum()
+    }
+
+    /// Does it hold nothing?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
+        self.parts.iter().map(|(_, shape)| shape.iter().product())
+    }
+}
+
+/// Which operators the graph may hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// ONNX's own: for files, for cards, for any library.
+    #[default]
+    Plain,
+    /// Ours too, which a session of this crate knows on a processor.
+    Kernels,
+    /// Ours, and large products are made of bf16 numbers.
+    KernelsBf16,
+}
+
+/// The smallest size of a product that is worth packing as bf16.
+const BF16_FROM: usize = 32;
+
+/// Writes `graph` in ONNX's own terms.
+///
+/// # Errors
+/// As [`lower_for`].
+pub fn lower<'p>(graph: &Graph, weights: Weights<'p>) -> Result<OnnxGraph<'p>, SlmError> {
+    lower_for(graph, weights, Target::Plain)
+}
+
+/// Writes `graph` in ONNX's terms, with the operators of `target`.
 ///
 /// # Errors
 /// [`SlmError::WeightMissing`] if a baked weight is absent; [`SlmError::Shape`] for a reshape whose
 /// symbolic axes ONNX cannot express.
-pub fn lower<'p>(graph: &Graph, weights: Weights<'p>) -> Result<OnnxGraph<'p>, SlmError> {
+pub fn lower_for<'p>(
+    graph: &Graph,
+    weights: Weights<'p>,
+    target: Target,
+) -> Result<OnnxGraph<'p>, SlmError> {
     let mut lowering = Lowering {
         graph,
         weights,
+        target,
         live: live(graph),
         onnx: OnnxGraph::default(),
         helpers: 0,
     };
     lowering.tensors()?;
+    if let Weights::Packed(packs) = weights {
+        packs.iter().for_each(|pack| lowering.unpack(pack));
+    }
     for node in &graph.nodes {
         if node.outputs.iter().any(|&o| lowering.is_live(o)) {
             lowering.node(node)?;
@@ -53,6 +115,7 @@ pub fn lower<'p>(graph: &Graph, weights: Weights<'p>) -> Result<OnnxGraph<'p>, S
 struct Lowering<'g, 'p> {
     graph: &'g Graph,
     weights: Weights<'p>,
+    target: Target,
     live: HashSet<TensorId>,
     onnx: OnnxGraph<'p>,
     helpers: usize,
@@ -74,7 +137,7 @@ impl<'p> Lowering<'_, 'p> {
                 continue;
             }
             match (&info.origin, self.weights) {
-                (Origin::Node(_), _) => {}
+                (Origin::Node(_), _) | (Origin::Parameter, Weights::Packed(_)) => {}
                 (Origin::Input, _) | (Origin::Parameter, Weights::Fed) => {
                     let input = (info.name.clone(), info.dtype, info.shape.clone());
                     self.onnx.inputs.push(input);
@@ -97,6 +160,41 @@ impl<'p> Lowering<'_, 'p> {
         Ok(())
     }
 
+    /// Cuts a pack into the weights that are needed.
+    fn unpack(&mut self, pack: &Pack) {
+        let live: HashSet<&str> = self
+            .live
+            .iter()
+            .map(|&id| self.graph.tensor(id))
+            .filter(|info| info.origin == Origin::Parameter)
+            .map(|info| info.name.as_str())
+            .collect();
+        if !pack.parts.iter().any(|(name, _)| live.contains(name.as_str())) {
+            return;
+        }
+        let shape = vec![Dim::Size(pack.len())];
+        if !self.onnx.inputs.iter().any(|(name, ..)| *name == pack.name) {
+            let input = (pack.name.clone(), super::Dtype::F32, shape);
+            self.onnx.inputs.push(input);
+        }
+        let lengths = pack.lengths().map(|n| n as i64).collect();
+        let lengths = self.integers(lengths);
+        let flat: Vec<String> = pack.parts.iter().map(|_| self.helper()).collect();
+        self.onnx.nodes.push(OnnxNode {
+            domain: "",
+            op: "Split",
+            inputs: vec![pack.name.clone(), lengths],
+            outputs: flat.clone(),
+            attributes: vec![("axis", Attribute::Int(0))],
+        });
+        for ((name, shape), flat) in pack.parts.iter().zip(flat) {
+            if live.contains(name.as_str()) {
+                let target = self.integers(shape.iter().map(|&n| n as i64).collect());
+                self.emit("Reshape", vec![flat, target], name.clone(), vec![]);
+            }
+        }
+    }
+
     fn emit(
         &mut self,
         op: &'static str,
@@ -105,6 +203,7 @@ impl<'p> Lowering<'_, 'p> {
         attributes: Vec<(&'static str, Attribute)>,
     ) {
         self.onnx.nodes.push(OnnxNode {
+            domain: "",
             op,
             inputs,
             outputs: vec![output],
@@ -175,6 +274,7 @@ impl<'p> Lowering<'_, 'p> {
                 let mut attributes = last_axis();
                 attributes.push(("epsilon", Attribute::Float(*epsilon)));
                 self.onnx.nodes.push(OnnxNode {
+                    domain: "",
                     op: "LayerNormalization",
                     inputs,
                     outputs,
@@ -207,6 +307,11 @@ impl<'p> Lowering<'_, 'p> {
                 let attributes = vec![("to", Attribute::Int(1))];
                 self.emit("Cast", inputs, output, attributes);
             }
+            Op::GeluGrad | Op::SoftmaxGrad | Op::LayerNormGrad => self.gradient(node, inputs),
+            Op::Concat => {
+                let attributes = vec![("axis", Attribute::Int(0))];
+                self.emit("Concat", inputs, output, attributes);
+            }
             Op::Rows { start, axis } => self.rows(node, &inputs, output, *start, *axis),
             Op::PadRows { start } => {
                 let (from, to) = (node.inputs[0], node.outputs[0]);
@@ -217,9 +322,15 @@ impl<'p> Lowering<'_, 'p> {
                 self.emit("Pad", inputs, output, vec![]);
             }
             Op::ScatterAdd => {
-                let zeros = self.helper();
+                // Not `ConstantOfShape`, whose newest version has no CUDA kernel.
+                let (zero, zeros) = (self.helper(), self.helper());
+                self.onnx.initializers.push(OnnxTensor {
+                    name: zero.clone(),
+                    shape: vec![1, 1],
+                    values: Values::F32(Cow::Owned(vec![0.0])),
+                });
                 let shape = self.integers(sizes(self.graph.shape(node.outputs[0])));
-                self.emit("ConstantOfShape", vec![shape], zeros.clone(), vec![]);
+                self.emit("Expand", vec![zero, shape], zeros.clone(), vec![]);
                 let indices = self.helper();
                 let axis = self.integers(vec![-1]);
                 let ids = inputs[0].clone();
@@ -268,6 +379,10 @@ impl<'p> Lowering<'_, 'p> {
             }
             return Ok(());
         }
+        if self.is_large(node, false, true) {
+            self.product(inputs, output, false, true);
+            return Ok(());
+        }
         let attributes = vec![("transB", Attribute::Int(1))];
         if x.len() == 2 {
             self.emit("Gemm", inputs, output, attributes);
@@ -291,6 +406,36 @@ impl<'p> Lowering<'_, 'p> {
         Ok(())
     }
 
+    /// Is this a product of fixed sizes, all of them large, for which bf16 was asked?
+    fn is_large(&self, node: &Node, left: bool, right: bool) -> bool {
+        let size = |id: TensorId| -> Vec<usize> {
+            let dims = self.graph.shape(id).iter().map(|dim| match dim {
+                Dim::Size(size) => *size,
+                _ => 0,
+            });
+            dims.collect()
+        };
+        let (a, b) = (size(node.inputs[0]), size(node.inputs[1]));
+        let width = a[a.len() - 1];
+        let rows = a.iter().product::<usize>() / width.max(1);
+        let (m, k) = if left { (width, rows) } else { (rows, width) };
+        let n = if right { b[0] } else { b[1] };
+        self.target == Target::KernelsBf16 && m.min(n).min(k) >= BF16_FROM
+    }
+
+    fn product(&mut self, inputs: Vec<String>, output: String, left: bool, right: bool) {
+        self.onnx.nodes.push(OnnxNode {
+            domain: crate::kernels::DOMAIN,
+            op: if inputs.len() == 3 { "ProductBias" } else { "Product" },
+            inputs,
+            outputs: vec![output],
+            attributes: vec![
+                ("transA", Attribute::Int(i64::from(left))),
+                ("transB", Attribute::Int(i64::from(right))),
+            ],
+        });
+    }
+
     fn matmul(
         &mut self,
         node: &Node,
@@ -300,6 +445,10 @@ impl<'p> Lowering<'_, 'p> {
         right: bool,
     ) {
         let rank = self.graph.shape(node.inputs[0]).len();
+        if rank == 2 && self.is_large(node, left, right) {
+            self.product(inputs, output, left, right);
+            return;
+        }
         if rank == 2 {
             let attributes = vec![
                 ("transA", Attribute::Int(i64::from(left))),
