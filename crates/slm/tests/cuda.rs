@@ -39,16 +39,17 @@ fn on_card(options: TrainOptions) -> TrainOptions {
     }
 }
 
-/// The largest difference between two models' weights.
+/// The mean difference between two models' weights. Not the largest: AdamW turns the rounding of a
+/// tiny gradient into a whole step.
 fn distance(a: &Model, b: &Model) -> f32 {
-    let mut largest = 0.0f32;
+    let (mut sum, mut count) = (0.0f64, 0usize);
     for ((name, a), (other, b)) in a.weights.iter().zip(b.weights.iter()) {
         assert_eq!((name, &a.shape), (other, &b.shape));
-        for (x, y) in a.data.iter().zip(&b.data) {
-            largest = largest.max((x - y).abs());
-        }
+        let apart = a.data.iter().zip(&b.data).map(|(x, y)| f64::from((x - y).abs()));
+        sum += apart.sum::<f64>();
+        count += a.data.len();
     }
-    largest
+    (sum / count as f64) as f32
 }
 
 #[test]
@@ -103,7 +104,8 @@ fn a_card_trains_the_weights_that_the_processor_trains() {
         let (card, b) = run(&runtime, &scratch(), &data, &on_card(options)).unwrap();
         println!("loss {} and {}, weights differ by {}", a.loss, b.loss, distance(&host, &card));
         assert!((a.loss - b.loss).abs() < 1e-3, "{} vs {}", a.loss, b.loss);
-        assert!(distance(&host, &card) < 2e-3);
+        // A tenth of one step of AdamW.
+        assert!(distance(&host, &card) < 2e-4);
     }
 }
 
@@ -166,5 +168,5 @@ fn a_run_cut_off_on_a_card_goes_on_to_the_same_weights() {
     let (resumed, _) = run(&runtime, &scratch(), &data, &cut).unwrap();
     // A card adds rows of a table in any order, so rounding may differ.
     println!("weights differ by {}", distance(&expected, &resumed));
-    assert!(distance(&expected, &resumed) < 2e-3);
+    assert!(distance(&expected, &resumed) < 2e-4);
 }

@@ -194,7 +194,7 @@ pub enum Op {
     Expand,
     /// i64 to f32.
     ToFloat,
-    /// Vectors one after the other.
+    /// Matrices one below the other.
     Concat,
     /// Gradient of `Gelu`, of `dy` and `x`.
     GeluGrad,

@@ -121,6 +121,12 @@ fn parts() -> Vec<ParamSpec> {
         ParamSpec::int("freeze_layers", 0, 48)
             .default(0)
             .help("leave the embeddings and so many layers, from below, as they are"),
+        ParamSpec::choice("device", &["cpu", "cuda"])
+            .default("cpu")
+            .help("what computes; cuda needs the library of the package onnxruntime-gpu"),
+        ParamSpec::choice("precision", &["f32", "bf16"])
+            .default("f32")
+            .help("numbers that products are made of; bf16 needs a processor with AVX512-BF16"),
     ]
 }
 

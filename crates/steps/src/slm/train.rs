@@ -2,8 +2,8 @@
 
 use noisegate_engine::{Input, Made, Step, StepContext, StepFailure};
 use noisegate_slm::{
-    Base, CheckpointOptions, ClassWeights, Example, Freeze, Head, Hooks, Lora, Progress, Schedule,
-    ScratchConfig, SlmError, Summary, Task, TrainOptions, TrainingData, Vocabulary, runtime, train,
+    Base, CheckpointOptions, ClassWeights, Example, Freeze, Head, Hooks, Lora, Precision, Progress,
+    Schedule, ScratchConfig, SlmError, Summary, Task, TrainOptions, TrainingData, Vocabulary, runtime, train,
 };
 
 use super::{Train, bad_input, failure, heads, percent, reads_private, rows};
@@ -176,6 +176,11 @@ impl Train {
             patience: some(with.count("patience")?),
             seed: with.count("seed")? as u64,
             threads: context.cores,
+            device: with.text("device")?.parse().map_err(failure)?,
+            precision: match with.text("precision")? {
+                "bf16" => Precision::Bf16,
+                _ => Precision::F32,
+            },
             checkpoint: self.checkpoint.as_ref().map(|path| CheckpointOptions {
                 path: path.clone(),
                 every_steps: CHECKPOINT_STEPS,

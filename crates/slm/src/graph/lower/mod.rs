@@ -177,13 +177,17 @@ impl<'p> Lowering<'_, 'p> {
             let input = (pack.name.clone(), super::Dtype::F32, shape);
             self.onnx.inputs.push(input);
         }
-        let lengths = pack.lengths().map(|n| n as i64).collect();
+        let width = super::build::grain(pack.lengths());
+        let (tall, rows) = (self.helper(), pack.len() / width);
+        let target = self.integers(vec![rows as i64, width as i64]);
+        self.emit("Reshape", vec![pack.name.clone(), target], tall.clone(), vec![]);
+        let lengths = pack.lengths().map(|n| (n / width) as i64).collect();
         let lengths = self.integers(lengths);
         let flat: Vec<String> = pack.parts.iter().map(|_| self.helper()).collect();
         self.onnx.nodes.push(OnnxNode {
             domain: "",
             op: "Split",
-            inputs: vec![pack.name.clone(), lengths],
+            inputs: vec![tall, lengths],
             outputs: flat.clone(),
             attributes: vec![("axis", Attribute::Int(0))],
         });
