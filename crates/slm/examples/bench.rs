@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use noisegate_slm::train::train;
 use noisegate_slm::{
-    Base, Device, Embedder, Example, Head, Hooks, Model, Precision, Runtime, ScratchConfig, ServeOptions, SlmError,
-    TrainOptions, TrainingData, Vocabulary, runtime,
+    Base, Device, Embedder, Example, Head, Hooks, Model, Precision, Runtime, ScratchConfig,
+    ServeOptions, SlmError, TrainOptions, TrainingData, Vocabulary, runtime,
 };
 
 /// Steps before the clock counts.
@@ -26,7 +26,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [library, folder, task, numbers @ .., device] = arguments.as_slice() else {
         return Err("usage: bench LIBRARY FOLDER TASK BATCH LENGTH THREADS STEPS DEVICE".into());
     };
-    let numbers: Vec<usize> = numbers.iter().map(|n| n.parse()).collect::<Result<_, _>>()?;
+    let numbers: Vec<usize> = numbers
+        .iter()
+        .map(|n| n.parse())
+        .collect::<Result<_, _>>()?;
     let &[batch, length, threads, steps] = numbers.as_slice() else {
         return Err("four numbers are needed: BATCH LENGTH THREADS STEPS".into());
     };

@@ -33,6 +33,6 @@ pub use model::{Base, Head, Lora, Model, ScratchConfig, Task, Vocabulary};
 pub use runtime::{Device, Runtime};
 pub use serve::{Classifier, Embedder, Embeddings, Prediction, ServeOptions};
 pub use train::{
-    CheckpointOptions, ClassWeights, Example, Freeze, Hooks, Precision, Progress, Schedule, Summary,
-    Target, TrainOptions, TrainingData, Validation,
+    CheckpointOptions, ClassWeights, Example, Freeze, Hooks, Precision, Progress, Schedule,
+    Summary, Target, TrainOptions, TrainingData, Validation,
 };

@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use common::task::{examples, labels, options, run, scratch};
 use noisegate_slm::train::{CheckpointOptions, train};
 use noisegate_slm::{
-    Classifier, Device, Embedder, Freeze, Head, Hooks, Lora, Model, Runtime, ServeOptions, SlmError,
-    Target, TrainOptions, TrainingData, runtime,
+    Classifier, Device, Embedder, Freeze, Head, Hooks, Lora, Model, Runtime, ServeOptions,
+    SlmError, Target, TrainOptions, TrainingData, runtime,
 };
 
 const VARIABLE: &str = "NOISEGATE_ONNXRUNTIME_CUDA";
@@ -45,7 +45,11 @@ fn distance(a: &Model, b: &Model) -> f32 {
     let (mut sum, mut count) = (0.0f64, 0usize);
     for ((name, a), (other, b)) in a.weights.iter().zip(b.weights.iter()) {
         assert_eq!((name, &a.shape), (other, &b.shape));
-        let apart = a.data.iter().zip(&b.data).map(|(x, y)| f64::from((x - y).abs()));
+        let apart = a
+            .data
+            .iter()
+            .zip(&b.data)
+            .map(|(x, y)| f64::from((x - y).abs()));
         sum += apart.sum::<f64>();
         count += a.data.len();
     }
@@ -102,7 +106,12 @@ fn a_card_trains_the_weights_that_the_processor_trains() {
         };
         let (host, a) = run(&runtime, &scratch(), &data, &options).unwrap();
         let (card, b) = run(&runtime, &scratch(), &data, &on_card(options)).unwrap();
-        println!("loss {} and {}, weights differ by {}", a.loss, b.loss, distance(&host, &card));
+        println!(
+            "loss {} and {}, weights differ by {}",
+            a.loss,
+            b.loss,
+            distance(&host, &card)
+        );
         assert!((a.loss - b.loss).abs() < 1e-3, "{} vs {}", a.loss, b.loss);
         // A tenth of one step of AdamW.
         assert!(distance(&host, &card) < 2e-4);

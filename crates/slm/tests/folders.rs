@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use noisegate_slm::graph::{self, SessionOptions};
+use noisegate_slm::model::Serve;
 use noisegate_slm::model::names::{HEAD_BIAS, HEAD_WEIGHT};
 use noisegate_slm::params::Array;
-use noisegate_slm::model::Serve;
 use noisegate_slm::{
     Base, Classifier, Device, Embedder, Head, Model, ScratchConfig, ServeOptions, SlmError,
     Vocabulary,

@@ -170,11 +170,9 @@ impl Backward<'_> {
             | Op::Concat
             | Op::GeluGrad
             | Op::SoftmaxGrad
-            | Op::LayerNormGrad => {
-                Err(SlmError::Derivative {
-                    op: format!("{op:?}"),
-                })
-            }
+            | Op::LayerNormGrad => Err(SlmError::Derivative {
+                op: format!("{op:?}"),
+            }),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The in-process back end: an [`OnnxGraph`] becomes an ONNX Runtime session, without a file.
 
-use ort::ep;
 use ort::editor::{Graph, Model, Node, ONNX_DOMAIN, Opset};
+use ort::ep;
 use ort::memory::Allocator;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};

@@ -164,7 +164,10 @@ mod tests {
         for i in 0..=20_000 {
             let x = -0.01 * i as f32;
             let (ours, exact) = (f64::from(exp(x)), f64::from(x).exp());
-            assert!((ours - exact).abs() <= 3e-7 * exact + 1e-37, "{x}: {ours} vs {exact}");
+            assert!(
+                (ours - exact).abs() <= 3e-7 * exact + 1e-37,
+                "{x}: {ours} vs {exact}"
+            );
         }
         assert!(exp(f32::NEG_INFINITY) < 1e-37);
     }

@@ -168,7 +168,9 @@ impl Operator for LayerNormGrad {
     fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<BoxedKernel<'attr>> {
         let mut sums = Vec::new();
         Ok(Box::new(move |context: &ComputeContext| {
-            let inputs: Vec<_> = (0..5).map(|i| input(context, i)).collect::<ort::Result<_>>()?;
+            let inputs: Vec<_> = (0..5)
+                .map(|i| input(context, i))
+                .collect::<ort::Result<_>>()?;
             let mut data = Vec::with_capacity(5);
             for value in &inputs {
                 data.push(value.try_extract_tensor::<f32>()?);
@@ -256,10 +258,20 @@ impl Operator for Product {
             };
             let (a_width, b_width) = (last(a_shape), last(b_shape));
             let (a_rows, b_rows) = (a.len() / a_width, b.len() / b_width);
-            let (m, k) = if left { (a_width, a_rows) } else { (a_rows, a_width) };
-            let (k_b, n) = if right { (b_width, b_rows) } else { (b_rows, b_width) };
+            let (m, k) = if left {
+                (a_width, a_rows)
+            } else {
+                (a_rows, a_width)
+            };
+            let (k_b, n) = if right {
+                (b_width, b_rows)
+            } else {
+                (b_rows, b_width)
+            };
             if k != k_b {
-                return Err(ort::Error::new(format!("a product of {k} by {k_b} numbers")));
+                return Err(ort::Error::new(format!(
+                    "a product of {k} by {k_b} numbers"
+                )));
             }
             let mut shape: Vec<i64> = match left {
                 true => vec![m as i64],

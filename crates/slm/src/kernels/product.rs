@@ -62,7 +62,9 @@ pub(super) fn product(
 ) -> ort::Result<()> {
     let pairs = size.pairs();
     packed.a.resize(size.m.div_ceil(ROWS) * ROWS * pairs, 0);
-    packed.b.resize(size.n.div_ceil(COLUMNS) * COLUMNS * pairs, 0);
+    packed
+        .b
+        .resize(size.n.div_ceil(COLUMNS) * COLUMNS * pairs, 0);
     let panels_a = super::ops::shared(&mut packed.a, ROWS * pairs * 4);
     let panels_b = super::ops::shared(&mut packed.b, COLUMNS * pairs);
     tasks.run(panels_a.len() + panels_b.len(), &|task| {
@@ -84,7 +86,14 @@ pub(super) fn product(
         let mut c = super::ops::take(&blocks[task]);
         let first = task * TASK_ROWS * pairs;
         let last = packed_a.len().min(first + TASK_ROWS * pairs);
-        block(&mut c, size.n, &packed_a[first..last], packed_b, pairs, bias);
+        block(
+            &mut c,
+            size.n,
+            &packed_a[first..last],
+            packed_b,
+            pairs,
+            bias,
+        );
     })
 }
 
@@ -119,16 +128,17 @@ fn block(
 }
 
 /// Packs `width` rows (or columns) from `first` on; what lies beyond `count` is zero.
-fn pack(
-    panel: &mut [u32],
-    side: Side<'_>,
-    first: usize,
-    (count, k): (usize, usize),
-    width: usize,
-) {
+fn pack(panel: &mut [u32], side: Side<'_>, first: usize, (count, k): (usize, usize), width: usize) {
     let here = count.saturating_sub(first).min(width);
     match side.along {
-        true => pack_along(panel, &side.data[first * side.stride..], side.stride, here, k, width),
+        true => pack_along(
+            panel,
+            &side.data[first * side.stride..],
+            side.stride,
+            here,
+            k,
+            width,
+        ),
         false => pack_across(panel, &side.data[first..], side.stride, here, k, width),
     }
 }

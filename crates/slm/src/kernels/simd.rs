@@ -90,7 +90,12 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub(super) fn tile(a: &[u32], b: &[u32]) -> [[f32; COLUMNS]; ROWS] {
         let mut sums = [[_mm512_setzero_ps(); COLUMNS / 16]; ROWS];
-        for (a, b) in a.as_chunks::<ROWS>().0.iter().zip(b.as_chunks::<COLUMNS>().0) {
+        for (a, b) in a
+            .as_chunks::<ROWS>()
+            .0
+            .iter()
+            .zip(b.as_chunks::<COLUMNS>().0)
+        {
             let (lanes, _) = b.as_chunks::<16>();
             let b = [load(&lanes[0]), load(&lanes[1]), load(&lanes[2])];
             for (sums, a) in sums.iter_mut().zip(a) {

@@ -77,7 +77,12 @@ dispatched! {
 
 #[inline(always)]
 fn update_body(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], factors: Factors) {
-    let Factors { clip, size, root, decay } = factors;
+    let Factors {
+        clip,
+        size,
+        root,
+        decay,
+    } = factors;
     let moments = m.iter_mut().zip(v.iter_mut());
     for ((p, g), (m, v)) in p.iter_mut().zip(g).zip(moments) {
         let g = g * clip;

@@ -28,8 +28,8 @@ use crate::error::SlmError;
 use crate::graph::{self, Dim, Dtype, Graph, Op, Pack, SessionOptions, TensorId};
 use crate::model::Model;
 use crate::model::config::EncoderConfig;
-use crate::model::heads;
 use crate::model::encoder::{ATTENTION_MASK, INPUT_IDS, Which};
+use crate::model::heads;
 use crate::params::{Array, Parameters};
 use crate::random::Stream;
 use crate::runtime::{Device, Runtime};
@@ -117,7 +117,9 @@ impl DeviceWeights {
         let parts = arrays.iter();
         let pack = Pack {
             name: format!("pack:{}:p", self.packs.len()),
-            parts: parts.map(|(n, a)| ((*n).to_owned(), a.shape.clone())).collect(),
+            parts: parts
+                .map(|(n, a)| ((*n).to_owned(), a.shape.clone()))
+                .collect(),
         };
         let size = pack.len();
         let mut graph = Graph::new();
@@ -175,7 +177,12 @@ impl DeviceWeights {
         let step = self.sessions.get_mut(&(shape.length, true));
         let step = step.expect("opened above");
         let outcome = step
-            .run(inputs, Some(scalars), (shape.dropout, masks), &mut self.packs)
+            .run(
+                inputs,
+                Some(scalars),
+                (shape.dropout, masks),
+                &mut self.packs,
+            )
             .map_err(SlmError::runtime("run a training step on the device"))?;
         if self.packs.iter().any(|p| p.first_step(self.options.device)) {
             self.settle()
@@ -362,8 +369,9 @@ impl DeviceStep {
         let inputs = onnx.inputs.iter().map(|(name, ..)| name.clone());
         let reads = inputs.filter(|name| name.starts_with("pack:")).collect();
         let session = graph::open(&weights.runtime, &onnx, weights.options)?;
-        Self::bind(session, &built, shape, reads)
-            .map_err(SlmError::runtime("bind the tensors of a step on the device"))
+        Self::bind(session, &built, shape, reads).map_err(SlmError::runtime(
+            "bind the tensors of a step on the device",
+        ))
     }
 
     fn bind(
@@ -384,7 +392,12 @@ impl DeviceStep {
         let (mut norm, mut logits) = (None, None);
         match shape.backward {
             true => norm = Some(output("norm", &[])?),
-            false => logits = Some(output("logits", &[shape.batch, heads::outputs(shape.heads)])?),
+            false => {
+                logits = Some(output(
+                    "logits",
+                    &[shape.batch, heads::outputs(shape.heads)],
+                )?)
+            }
         }
         let dropout = built
             .masks

@@ -468,7 +468,10 @@ impl Trainer<'_> {
     /// How many decisions about a validation batch are right, of how many.
     fn decided(&self, batch: &Batch, logits: &[f32]) -> (usize, usize) {
         let ranges = heads::ranges(&self.model.heads);
-        let rows = batch.rows.iter().zip(logits.chunks_exact(self.model.outputs()));
+        let rows = batch
+            .rows
+            .iter()
+            .zip(logits.chunks_exact(self.model.outputs()));
         rows.fold((0, 0), |(right, decisions), (row, logits)| {
             let row = &self.rows.validation[*row];
             let own = ranges[row.head].clone();
@@ -643,8 +646,14 @@ mod tests {
         let Some(runtime) = library() else { return };
         for options in [
             options(),
-            TrainOptions { lora: Some(Lora::default()), ..options() },
-            TrainOptions { freeze: crate::train::Freeze::Layers(1), ..options() },
+            TrainOptions {
+                lora: Some(Lora::default()),
+                ..options()
+            },
+            TrainOptions {
+                freeze: crate::train::Freeze::Layers(1),
+                ..options()
+            },
         ] {
             let (outside, a) = train(&runtime, &options, false);
             let (inside, b) = train(&runtime, &options, true);

@@ -3,7 +3,8 @@
 use noisegate_engine::{Input, Made, Step, StepContext, StepFailure};
 use noisegate_slm::{
     Base, CheckpointOptions, ClassWeights, Example, Freeze, Head, Hooks, Lora, Precision, Progress,
-    Schedule, ScratchConfig, SlmError, Summary, Task, TrainOptions, TrainingData, Vocabulary, runtime, train,
+    Schedule, ScratchConfig, SlmError, Summary, Task, TrainOptions, TrainingData, Vocabulary,
+    runtime, train,
 };
 
 use super::{Train, bad_input, failure, heads, percent, reads_private, rows};

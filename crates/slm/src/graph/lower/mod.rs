@@ -169,7 +169,11 @@ impl<'p> Lowering<'_, 'p> {
             .filter(|info| info.origin == Origin::Parameter)
             .map(|info| info.name.as_str())
             .collect();
-        if !pack.parts.iter().any(|(name, _)| live.contains(name.as_str())) {
+        if !pack
+            .parts
+            .iter()
+            .any(|(name, _)| live.contains(name.as_str()))
+        {
             return;
         }
         let shape = vec![Dim::Size(pack.len())];
@@ -180,7 +184,12 @@ impl<'p> Lowering<'_, 'p> {
         let width = super::build::grain(pack.lengths());
         let (tall, rows) = (self.helper(), pack.len() / width);
         let target = self.integers(vec![rows as i64, width as i64]);
-        self.emit("Reshape", vec![pack.name.clone(), target], tall.clone(), vec![]);
+        self.emit(
+            "Reshape",
+            vec![pack.name.clone(), target],
+            tall.clone(),
+            vec![],
+        );
         let lengths = pack.lengths().map(|n| (n / width) as i64).collect();
         let lengths = self.integers(lengths);
         let flat: Vec<String> = pack.parts.iter().map(|_| self.helper()).collect();
@@ -430,7 +439,11 @@ impl<'p> Lowering<'_, 'p> {
     fn product(&mut self, inputs: Vec<String>, output: String, left: bool, right: bool) {
         self.onnx.nodes.push(OnnxNode {
             domain: crate::kernels::DOMAIN,
-            op: if inputs.len() == 3 { "ProductBias" } else { "Product" },
+            op: if inputs.len() == 3 {
+                "ProductBias"
+            } else {
+                "Product"
+            },
             inputs,
             outputs: vec![output],
             attributes: vec![
