@@ -1,10 +1,10 @@
 //! Bad input: each gets an error that names the place and the remedy, the exit
 //! code of the design, and leaves nothing half written.
 
-#[path = "parts/slm.rs"]
-mod slm;
 #[path = "bad_input/budget.rs"]
 mod budget;
+#[path = "parts/slm.rs"]
+mod slm;
 
 use noisegate_tests::{Story, Told};
 
