@@ -1,5 +1,8 @@
 //! Bad input: each gets an error that names the place and the remedy, the exit
-//! code of the design, and leaves nothing half written.
+//! code of the design, and leaves nothing half written. `served` tells what a served
+//! model, and one that makes trouble, comes to.
+
+mod served;
 
 #[path = "bad_input/budget.rs"]
 mod budget;

@@ -175,6 +175,17 @@ pub enum Error {
         /// What was missing.
         of: &'static str,
     },
+    /// A mode needs a model in this process, but it is served elsewhere.
+    #[error("{what} compares likelihoods, which a served model does not tell; {remedy}")]
+    NotLocal {
+        /// What was asked for.
+        what: &'static str,
+        /// What can be done.
+        remedy: &'static str,
+    },
+    /// A model served elsewhere did not answer.
+    #[error(transparent)]
+    Served(Box<dyn std::error::Error + Send + Sync>),
     /// The caller raised the cancel flag.
     #[error("cancelled by the caller")]
     Cancelled,

@@ -37,6 +37,7 @@ pub mod template;
 mod testing;
 pub mod tokenizer;
 pub mod weights;
+pub mod writer;
 
 pub use adapt::{AdaptOptions, adapt};
 pub use augment::{AugmentOptions, Augmented, AugmentedSample, Provenance, augment};
@@ -55,3 +56,4 @@ pub use sample::Sample;
 pub use score::{Score, ScoreRequest, score};
 pub use tokenizer::TextTokenizer;
 pub use weights::LlamaWeights;
+pub use writer::{Answering, Writer};

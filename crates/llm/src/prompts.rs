@@ -2,12 +2,12 @@
 
 use crate::error::Result;
 use crate::generate::Request;
-use crate::model::LanguageModel;
 use crate::sample::{Sample, one_line};
 use crate::template::{
     COMPLETION_DEMONSTRATION, COMPLETION_PROMPT, INSTRUCTION_DEMONSTRATION, INSTRUCTION_PROMPT,
     Template,
 };
+use crate::writer::Writer;
 
 /// How a model is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -63,6 +63,9 @@ impl PromptStyle {
     }
 }
 
+/// What the completion templates put before a label and a text.
+const MARKS: [&str; 2] = ["Topic:", "Message:"];
+
 /// A prompt and the demonstrations that found room in it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FewShot {
@@ -76,7 +79,7 @@ pub(crate) struct FewShot {
 /// The most important one stands last, nearest to the answer. A demonstration that does not fit
 /// into `tokens_max` is left out whole, and less important ones may still fit.
 pub(crate) fn few_shot(
-    model: &LanguageModel,
+    writer: &dyn Writer,
     style: PromptStyle,
     samples: &[Sample],
     by_importance: &[usize],
@@ -85,14 +88,14 @@ pub(crate) fn few_shot(
     tokens_max: usize,
 ) -> Result<FewShot> {
     let bare = style.prompt("", label, count)?;
-    let mut tokens = model.encode_prompt(&bare)?.len();
+    let mut tokens = writer.prompt_tokens(&bare)?;
     let mut shown = Vec::new();
     let mut parts = Vec::new();
     for index in by_importance {
         let part = style.demonstrate(&samples[*index])?;
         // Parts end in a line break, at which the tokenizers in use cut, so lengths add up; one
         // token each is kept in reserve for those that do not.
-        let length = model.tokenizer.encode(&part)?.len() + 1;
+        let length = writer.prompt_tokens(&part)? + 1;
         if tokens + length <= tokens_max {
             tokens += length;
             shown.push(*index);
@@ -109,16 +112,29 @@ pub(crate) fn few_shot(
 
 /// The texts in an answer, with the label each claims; `None` where a line is not as asked for.
 ///
-/// - `request`: what was asked, for completions, whose label is that of the prompt.
-pub(crate) fn parse_answer(style: PromptStyle, label: &str, answer: &str) -> Vec<Option<Sample>> {
+/// - `label`: what was asked for; a completion has the label of its prompt.
+/// - `whole`: false if the answer was cut off, and so the last of several lines with it.
+pub(crate) fn parse_answer(
+    style: PromptStyle,
+    label: &str,
+    answer: &str,
+    whole: bool,
+) -> Vec<Option<Sample>> {
     match style {
         PromptStyle::Completion => {
             let text = one_line(answer);
-            vec![(!text.is_empty()).then(|| Sample::new(text, label))]
+            // A model that begins the next demonstration has lost the thread.
+            let usable = !text.is_empty() && !MARKS.iter().any(|mark| text.contains(mark));
+            vec![usable.then(|| Sample::new(text, label))]
         }
         PromptStyle::Instruction => {
             let lines = answer.lines().filter(|line| !line.trim().is_empty());
+            let mut lines: Vec<&str> = lines.collect();
+            if !whole && lines.len() > 1 {
+                lines.pop();
+            }
             lines
+                .into_iter()
                 .map(|line| {
                     let (claimed, text) = line.split_once("|||")?;
                     let text = one_line(text);
@@ -213,15 +229,34 @@ mod tests {
 
     #[test]
     fn answers_are_parsed_strictly() {
-        let parse = |answer| parse_answer(PromptStyle::Instruction, "bank", answer);
+        let parse = |answer| parse_answer(PromptStyle::Instruction, "bank", answer, true);
         assert_eq!(
             parse("bank ||| a  new text\n\nno bars"),
             [Some(Sample::new("a new text", "bank")), None]
         );
         assert_eq!(parse("bank ||| "), [None]);
         assert_eq!(parse("a ||| b ||| c"), [None]);
-        let complete = |answer| parse_answer(PromptStyle::Completion, "bank", answer);
+        let complete = |answer| parse_answer(PromptStyle::Completion, "bank", answer, true);
         assert_eq!(complete(" a text "), [Some(Sample::new("a text", "bank"))]);
         assert_eq!(complete("  "), [None]);
+        assert_eq!(complete("a text Topic: pets"), [None]);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_dropped() {
+        let cut = |answer| parse_answer(PromptStyle::Instruction, "bank", answer, false);
+        assert_eq!(
+            cut("bank ||| a whole text\nbank ||| half a te"),
+            [Some(Sample::new("a whole text", "bank"))]
+        );
+        assert_eq!(cut("bank ||| all there is").len(), 1);
+    }
+
+    #[test]
+    fn the_marks_are_those_of_the_templates() {
+        for mark in MARKS {
+            assert!(COMPLETION_DEMONSTRATION.text.contains(mark), "{mark}");
+            assert!(COMPLETION_PROMPT.text.contains(mark), "{mark}");
+        }
     }
 }

@@ -21,6 +21,11 @@ impl Sample {
     }
 }
 
+/// SHA-256 of a text, in hex.
+pub(crate) fn text_digest(text: &str) -> String {
+    crate::model::hex(&Sha256::digest(text.as_bytes()))
+}
+
 /// A text on one line: runs of whitespace become single spaces.
 pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -89,6 +89,9 @@ mod tests {
             (JUDGE_SAMPLE, &["number", "label", "text"]),
             (JUDGE_PROMPT, &["samples", "labels"]),
         ];
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/templates");
+        let files = std::fs::read_dir(folder).unwrap().count();
+        assert_eq!(files, cases.len(), "a template is in no case above");
         for (template, names) in cases {
             let markers: Vec<String> = names
                 .iter()

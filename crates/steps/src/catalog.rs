@@ -27,11 +27,13 @@ pub fn catalog(plugins: &Plugins) -> Catalog {
             Kind::Guest => return None,
             Kind::LanguageModel => PortType::LanguageModel,
             Kind::Encoder => PortType::Encoder,
+            Kind::ServedModel => PortType::ServedModel,
         };
         let help = plugin.manifest.plugin.help.clone();
         Some(PluginSignature {
             name: plugin.name().to_owned(),
             holds,
+            sends_to: plugin.sends_to(),
             help,
         })
     });
@@ -88,9 +90,9 @@ fn cluster() -> StepSignature {
 fn judge() -> StepSignature {
     StepSignature::host("llm:judge", "lets a language model keep the eligible samples of each cluster")
         .reads(PortSpec::one("clusters", PortType::Clusters).or(PortType::Records).help("samples, with clusters if `llm:cluster` ran"))
-        .reads(PortSpec::one("model", PortType::LanguageModel).help("the judge"))
+        .reads(PortSpec::one("model", PortType::LanguageModel).or(PortType::ServedModel).help("the judge"))
         .makes("samples", PortType::Records)
-        .with(ParamSpec::choice("mode", &["cross-fit", "likelihood", "prompt", "off"]).default("cross-fit").help("cross-fit: train a copy on each half of the samples and judge the other half by likelihood (small models); likelihood: judge by examples in the prompt; prompt: ask for a list (instruction-tuned models); off: form and near-duplicates only"))
+        .with(ParamSpec::choice("mode", &["cross-fit", "likelihood", "prompt", "off"]).or_null().help("by default `cross-fit`, and `prompt` with a served model; cross-fit: train a copy on each half of the samples and judge the other half by likelihood (small models); likelihood: judge by examples in the prompt; prompt: ask for a list (instruction-tuned models); off: form and near-duplicates only"))
         .with(ParamSpec::float("margin", 0.0, 10.0).default(0.05).help("drop a sample that another label fits better by more than this, nats per token"))
         .with(ParamSpec::int("shots", 0, 16).default(2).help("likelihood: examples of a label to judge by"))
         .with(ParamSpec::int("rivals", 1, 100).default(7).help("other labels to compare each sample with"))
@@ -104,17 +106,18 @@ fn judge() -> StepSignature {
 fn augment() -> StepSignature {
     StepSignature::host("llm:augment", "writes new samples from few-shot demonstrations")
         .reads(PortSpec::one("demonstrations", PortType::Records).help("released samples to imitate"))
-        .reads(PortSpec::one("model", PortType::LanguageModel).help("the writer"))
+        .reads(PortSpec::one("model", PortType::LanguageModel).or(PortType::ServedModel).help("the writer"))
         .makes("samples", PortType::Records)
         .makes("report", PortType::Report)
         .with(ParamSpec::int("samples_per_label", 1, 100_000).default(100).help("new samples wanted for each label"))
-        .with(ParamSpec::choice("style", &["completion", "instruction"]).default("completion").help("how the model is asked: base models go on with a text, instructed ones are told what to do"))
+        .with(ParamSpec::choice("style", &["completion", "instruction"]).or_null().help("how the model is asked, by default `completion`, and `instruction` with a served model: base models go on with a text, instructed ones are told what to do"))
         .with(ParamSpec::int("shots", 1, 16).default(2).help("demonstrations of the wanted label in a prompt"))
         .with(ParamSpec::int("contrast_shots", 0, 16).default(0).help("demonstrations of other labels in a prompt"))
-        .with(ParamSpec::int("adapt_epochs", 0, 100).default(4).help("passes of training on the demonstrations before imitating them; 0 for large models"))
-        .with(ParamSpec::int("batch", 1, 512).default(32).help("sequences generated together"))
-        .with(ParamSpec::int("tokens_max", 4, 2048).default(64).help("longest answer"))
-        .with(ParamSpec::int("rivals", 0, 100).default(7).help("reject a text that is likelier under another label; compare with this many others"))
+        .with(ParamSpec::int("adapt_epochs", 0, 100).or_null().help("passes of training on the demonstrations before imitating them, by default 4, and 0 with a served model; 0 for large models"))
+        .with(ParamSpec::int("samples_per_answer", 1, 64).default(4).help("with style `instruction`: samples asked for at once"))
+        .with(ParamSpec::int("batch", 1, 512).default(32).help("sequences generated together; a served model has its own `concurrency`"))
+        .with(ParamSpec::int("tokens_max", 4, 8192).or_null().help("longest answer, by default 64 a sample"))
+        .with(ParamSpec::int("rivals", 0, 100).or_null().help("reject a text that is likelier under another label; compare with this many others, by default 7, and 0 with a served model, which tells no likelihoods"))
         .with(ParamSpec::int("retries_max", 0, 50).default(3).help("rounds after the first for what is still missing"))
         .with(ParamSpec::float("temperature", 0.0, 5.0).default(0.9).help("sampling temperature; 0 is greedy"))
         .with(ParamSpec::float("top_p", 0.01, 1.0).default(0.95).help("nucleus sampling"))

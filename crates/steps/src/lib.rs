@@ -6,7 +6,7 @@
 //!                                         └────registry.rs──> Registry (what the engine runs)
 //! guest.rs   `guest:NAME`                       sandbox + gate + ledger
 //! audit/      canaries through the same gate       noisegate-audit
-//! llm.rs     `llm:cluster|judge|augment|pretrain`   candle
+//! llm/        `llm:cluster|judge|augment|pretrain`   candle, or a served model
 //! slm/       `slm:train|evaluate`               ONNX Runtime
 //! ```
 //!

@@ -4,6 +4,7 @@
 //! plugins/dp-generator/plugin.toml + dp-generator.wasm     kind = "guest"
 //! plugins/tiny-lm/plugin.toml + config, tokenizer, weights kind = "language-model"
 //! plugins/minilm/plugin.toml -> target/noisegate/minilm    kind = "encoder"
+//! plugins/NAME/plugin.toml -> https://HOST:PORT/v1         kind = "served-model"
 //! ```
 //!
 //! Manifests are read when a workflow is checked; digests are compared when a
@@ -14,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use noisegate_engine::store::digest_of;
+use noisegate_remote::Endpoint;
 use noisegate_workflow::PortType;
 use serde::Deserialize;
 
@@ -38,6 +40,10 @@ pub struct Manifest {
     pub component: Option<Component>,
     /// A model's files.
     pub model: Option<Model>,
+    /// Where a served model is.
+    pub endpoint: Option<Endpoint>,
+    /// What a served model costs.
+    pub price: Option<Price>,
     /// What a guest asks of the gate.
     pub mechanism: Option<Mechanism>,
     /// Public inputs of a guest.
@@ -80,6 +86,8 @@ pub enum Kind {
     LanguageModel,
     /// An encoder for ONNX Runtime.
     Encoder,
+    /// A language model behind an OpenAI-compatible address.
+    ServedModel,
 }
 
 /// `[component]`
@@ -110,6 +118,18 @@ pub struct Model {
     pub remedy: Option<String>,
     /// SHA-256 by file name.
     pub sha256: BTreeMap<String, String>,
+}
+
+/// `[price]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Price of a million tokens of prompts.
+    pub prompt_per_million: f64,
+    /// Price of a million tokens of answers.
+    pub answer_per_million: f64,
+    /// Its currency, such as `EUR`.
+    pub currency: String,
 }
 
 /// `[mechanism]`
@@ -214,6 +234,7 @@ impl Plugin {
             ),
             Kind::LanguageModel => ("language-model", "model", manifest.model.is_some()),
             Kind::Encoder => ("encoder", "model", manifest.model.is_some()),
+            Kind::ServedModel => ("served-model", "endpoint", manifest.endpoint.is_some()),
         };
         if !complete {
             return Err(PluginError::Incomplete { path, kind, table });
@@ -222,6 +243,14 @@ impl Plugin {
             folder: folder.to_owned(),
             manifest,
         };
+        if let Some(endpoint) = &plugin.manifest.endpoint {
+            let message = match (plugin.manifest.plugin.kind, endpoint.origin()) {
+                (Kind::ServedModel, Ok(_)) => return Ok(plugin),
+                (Kind::ServedModel, Err(error)) => error.to_string(),
+                _ => "`[endpoint]` belongs to plugins of kind `served-model`".to_owned(),
+            };
+            return Err(PluginError::Manifest { path, message });
+        }
         if !plugin.pins_plain_files() {
             return Err(PluginError::Pins { path });
         }
@@ -246,6 +275,13 @@ impl Plugin {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.manifest.plugin.name
+    }
+
+    /// Where a step that reads it sends what else it reads; `None` if nowhere.
+    pub fn sends_to(&self) -> Option<String> {
+        let origin = self.manifest.endpoint.as_ref()?.origin();
+        // `read` has refused an endpoint without one.
+        origin.ok().map(|origin| origin.to_string())
     }
 
     /// Where its files lie.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use noisegate_engine::{Registry, Step};
 
 use crate::guest::GuestStep;
+use crate::llm::served::{Environment, Serving};
 use crate::plugin::{Kind, Plugins};
 use crate::{llm, slm};
 
@@ -17,6 +18,10 @@ pub struct Tools {
     pub sites: PathBuf,
     /// The plugins.
     pub plugins: Plugins,
+    /// Where answers of served models are kept, so that none is paid for twice.
+    pub cache: PathBuf,
+    /// Looks an environment variable up: keys of served models, by the name that their plugin gives.
+    pub environment: Environment,
 }
 
 /// Every step kind by its `uses` name.
@@ -31,8 +36,18 @@ pub fn registry(tools: Tools) -> Registry {
             onnxruntime: tools.onnxruntime.clone(),
         }),
     );
-    add("llm:judge", Box::new(llm::judge::Judge));
-    add("llm:augment", Box::new(llm::augment::Augment));
+    let serving = Serving {
+        plugins: tools.plugins.clone(),
+        cache: tools.cache.clone(),
+        environment: tools.environment,
+    };
+    add(
+        "llm:judge",
+        Box::new(llm::judge::Judge {
+            serving: serving.clone(),
+        }),
+    );
+    add("llm:augment", Box::new(llm::augment::Augment { serving }));
     add("llm:pretrain", Box::new(llm::pretrain::Pretrain));
     add(
         "slm:train",

@@ -45,6 +45,30 @@ impl With<'_> {
             .ok_or_else(|| defect(name, "count"))
     }
 
+    /// A whole number, not negative, or `otherwise` if none was given.
+    ///
+    /// # Errors
+    /// If something else was given.
+    pub fn count_or(&self, name: &str, otherwise: usize) -> Result<usize, StepFailure> {
+        if self.0.get(name).is_none_or(Value::is_null) {
+            Ok(otherwise)
+        } else {
+            self.count(name)
+        }
+    }
+
+    /// Text, or `otherwise` if none was given.
+    ///
+    /// # Errors
+    /// If something else was given.
+    pub fn text_or<'a>(&'a self, name: &str, otherwise: &'a str) -> Result<&'a str, StepFailure> {
+        if self.0.get(name).is_none_or(Value::is_null) {
+            Ok(otherwise)
+        } else {
+            self.text(name)
+        }
+    }
+
     /// True or false.
     ///
     /// # Errors

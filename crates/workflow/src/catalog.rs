@@ -102,6 +102,8 @@ pub enum PortType {
     Records,
     /// A generative model folder.
     LanguageModel,
+    /// A generative model behind an address; see [`PluginSignature::sends_to`].
+    ServedModel,
     /// A text encoder folder without a task.
     Encoder,
     /// A trained classifier folder.
@@ -119,6 +121,7 @@ impl fmt::Display for PortType {
         out.write_str(match self {
             Self::Records => "records",
             Self::LanguageModel => "language-model",
+            Self::ServedModel => "served-model",
             Self::Encoder => "encoder",
             Self::Classifier => "classifier",
             Self::Embeddings => "embeddings",
@@ -173,6 +176,9 @@ pub struct PluginSignature {
     pub name: String,
     /// What it can be read as.
     pub holds: PortType,
+    /// Where a step that reads it sends what else it reads, as `scheme://host:port`; `None` if
+    /// nothing leaves the machine. Its site must allow that address.
+    pub sends_to: Option<String>,
     /// One line for people.
     pub help: String,
 }

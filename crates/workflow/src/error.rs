@@ -293,6 +293,24 @@ pub enum Problem {
         budget: Spent,
     },
 
+    #[error(
+        "step `{step}` would send what it reads to `{address}`, which `[sites.{site}]` does not allow"
+    )]
+    AddressNotAllowed {
+        step: StepName,
+        site: SiteName,
+        address: String,
+    },
+    #[error(
+        "step `{step}` would send `{artifact}` to `{address}`, but it is private to {}",
+        quoted(owners)
+    )]
+    PrivateDataSent {
+        step: StepName,
+        artifact: ArtifactId,
+        owners: Vec<SiteName>,
+        address: String,
+    },
     #[error("`data.{public}` declares `{path}` public, but `data.{private}` declares it private")]
     PrivateFilePublicToo {
         private: DataName,

@@ -103,6 +103,9 @@ pub struct PlannedStep {
     pub with: Map<String, Json>,
     /// What its gate spends; `None` if it reads nothing private through a gate.
     pub charge: Option<Charge>,
+    /// Addresses to which it sends what it reads, all of it public.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sends_to: Vec<String>,
     /// What it takes to run.
     pub weight: Weight,
     /// The steps whose outputs it reads.

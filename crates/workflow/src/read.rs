@@ -16,7 +16,7 @@ use crate::placeholder;
 use crate::section::{self, Decode, Field, Section};
 use crate::source::{Located, Place, Source};
 use crate::tree::{self, Node, Value};
-use crate::workflow::{DataSet, Export, Read, Step, Workflow};
+use crate::workflow::{DataSet, Export, Read, Site, Step, Workflow};
 
 type Entry = (Located<String>, Node);
 
@@ -91,12 +91,13 @@ pub(crate) fn workflow(
     })
 }
 
-fn site((name, node): &Entry, report: &mut Report) -> Option<Located<SiteName>> {
+fn site((name, node): &Entry, report: &mut Report) -> Option<Site> {
     let name: Located<SiteName> = section::name(name, report)?;
     let mut section = Section::open(format!("sites.{}", name.value), name.place, node, report);
     let _: Field<String> = section.optional("help");
+    let sends_to = section.optional("sends_to");
     section.close();
-    Some(name)
+    Some(Site { name, sends_to })
 }
 
 fn data_set((name, node): &Entry, report: &mut Report) -> Option<DataSet> {

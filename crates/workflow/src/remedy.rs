@@ -67,6 +67,8 @@ impl Problem {
             Self::DeltaTooLarge { .. } => "delta-too-large",
             Self::BudgetExceeded { .. } => "budget-exceeded",
             Self::BudgetExceededTogether { .. } => "budget-exceeded-together",
+            Self::AddressNotAllowed { .. } => "address-not-allowed",
+            Self::PrivateDataSent { .. } => "private-data-sent",
             Self::PrivateFilePublicToo { .. } => "private-file-public-too",
             Self::BudgetCountedTwice { .. } => "budget-counted-twice",
             Self::BadSignature { .. } => "bad-signature",
@@ -85,6 +87,8 @@ impl Problem {
                 | Self::PrivateDataUnreleased { .. }
                 | Self::PrivateDataOnPublicSide { .. }
                 | Self::DerivedDataInGuest { .. }
+                | Self::AddressNotAllowed { .. }
+                | Self::PrivateDataSent { .. }
                 | Self::PrivateFilePublicToo { .. }
                 | Self::BudgetCountedTwice { .. }
                 | Self::DeltaTooLarge { .. }
@@ -199,6 +203,12 @@ impl Problem {
             Self::BudgetExceededTogether { data, .. } => format!(
                 "lower the `privacy` of one of them, or raise `budget` in `[data.{data}]` if its owner agrees"
             ),
+            Self::AddressNotAllowed { site, address, .. } => format!(
+                "if what was released may go there, add `sends_to = [\"{address}\"]` to `[sites.{site}]`; or read a model that is on the site"
+            ),
+            Self::PrivateDataSent { .. } => {
+                "read what a guest step released instead, or a model that is on the site".into()
+            }
             Self::PrivateFilePublicToo { .. } => {
                 "declare it private in both places, or point one of them at another file".into()
             }

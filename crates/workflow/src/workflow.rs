@@ -27,13 +27,22 @@ pub struct Workflow {
     /// `[params]`, with the values this run takes.
     pub params: Vec<Param>,
     /// `[sites.NAME]`.
-    pub sites: Vec<Located<SiteName>>,
+    pub sites: Vec<Site>,
     /// `[data.NAME]`.
     pub data: Vec<DataSet>,
     /// `[steps.NAME]`.
     pub steps: Vec<Step>,
     /// `[exports.NAME]`.
     pub exports: Vec<Export>,
+}
+
+/// `[sites.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Site {
+    /// The name in the header.
+    pub name: Located<SiteName>,
+    /// Addresses, as `scheme://host:port`, to which steps of this site may send released artifacts.
+    pub sends_to: Field<Vec<String>>,
 }
 
 /// `[data.NAME]`

@@ -140,6 +140,13 @@ fn describe(plan: &Plan) -> String {
         ]);
     }
     let mut text = show::table(&rows);
+    for step in plan.steps.iter().filter(|step| !step.sends_to.is_empty()) {
+        text.push_str(&format!(
+            "\nstep `{}` sends what it reads, all of it public, to {}\n",
+            step.name,
+            step.sends_to.join(", ")
+        ));
+    }
     for spending in &plan.spending {
         text.push_str(&format!(
             "\na run charges data set `{}` epsilon {} at delta {:e}; its lifetime budget is epsilon {} at delta {:e}\n",

@@ -9,6 +9,7 @@ use noisegate_engine::driver::Environment;
 use noisegate_engine::state::Ending;
 use noisegate_engine::store::digest_of;
 use noisegate_engine::{Artifact, Limits, Outcome, RunFolder, StepFailure, Store, drive};
+use noisegate_steps::llm::served;
 use noisegate_steps::{Tools, registry, resolve};
 use noisegate_workflow::Plan;
 
@@ -28,11 +29,17 @@ pub fn run(place: &Place, run: &RunWhich) -> Result<(), Exit> {
     let plan = &project.checked.plan;
     let resolved = resolve::resolve(plan, &project.folder, &project.plugins)
         .map_err(|lacks| Exit::Wrong(lacks.join("\nnoisegate: ")))?;
+    let keyless = served::lacks(plan, &project.plugins, environment);
+    if !keyless.is_empty() {
+        return Err(Exit::Wrong(keyless.join("\nnoisegate: ")));
+    }
     let cores = run.cores.unwrap_or_else(available_cores);
     let tools = Tools {
         onnxruntime: project::onnxruntime(place, &project.plugins_folder),
         sites: place.home.join("sites"),
         plugins: project.plugins,
+        cache: place.home.join("cache"),
+        environment,
     };
     check_exports(plan, &project.folder, &place.home)?;
     let store = Store::new(place.home.join("store"));
@@ -215,6 +222,11 @@ fn copy(from: &Path, to: &Path, home: &Path) -> std::io::Result<()> {
             let _ = std::fs::remove_dir_all(half);
             let _ = std::fs::remove_file(half);
         })
+}
+
+/// The one place where a served model's key enters.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn available_cores() -> usize {

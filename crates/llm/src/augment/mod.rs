@@ -17,12 +17,12 @@ use std::sync::atomic::AtomicBool;
 
 use self::work::Work;
 use crate::error::{Error, Result};
-use crate::generate::{GenerateOptions, Request, Sampling, generate};
-use crate::model::LanguageModel;
+use crate::generate::{Request, Sampling};
 use crate::progress::Progress;
 use crate::prompts::PromptStyle;
 use crate::quality::QualityOptions;
 use crate::sample::Sample;
+use crate::writer::{Answering, Writer};
 
 /// Options of an augmentation.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -80,13 +80,15 @@ impl Default for AugmentOptions {
 /// Where a new sample comes from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Provenance {
+    /// SHA-256 of its prompt, in hex.
+    pub prompt: String,
     /// Indices of the demonstrations in its prompt.
     pub demonstrations: Vec<usize>,
     /// Seed of its draws.
     pub seed: u64,
     /// Round in which it was made; 0 is the first.
     pub round: usize,
-    /// SHA-256 of the model, in hex.
+    /// SHA-256 of the model, in hex, or where it is served.
     pub model: String,
 }
 
@@ -145,15 +147,15 @@ pub struct Augmented {
 /// [`Error::PromptTooLong`] if even a bare prompt exceeds the context, [`Error::Cancelled`].
 /// A label that stays short of samples is reported in [`Augmented::missing`].
 pub fn augment(
-    model: &LanguageModel,
+    writer: &dyn Writer,
     demonstrations: &[Sample],
     labels: &[String],
     options: &AugmentOptions,
     progress: &mut dyn FnMut(Progress),
     cancel: &AtomicBool,
 ) -> Result<Augmented> {
-    check(model, demonstrations, labels, options)?;
-    let mut work = Work::new(model, demonstrations, labels, options);
+    check(writer, demonstrations, labels, options)?;
+    let mut work = Work::new(writer, demonstrations, labels, options);
     let wanted = (labels.len() * options.per_label) as u64;
     for round in 0..=options.retries_max {
         let orders = work.orders(round)?;
@@ -161,7 +163,8 @@ pub fn augment(
             break;
         }
         let requests: Vec<Request> = orders.iter().map(|order| order.request.clone()).collect();
-        let batch = GenerateOptions {
+        let how = Answering {
+            style: options.style,
             batch_max: options.batch_max,
         };
         let (accepted, answers_total) = (work.accepted_count(), requests.len());
@@ -175,9 +178,11 @@ pub fn augment(
                 note: format!("round {round}, {}", inner.note),
             });
         };
-        let answers = generate(model, &requests, &batch, &mut report, cancel)?;
+        let answers = writer.answer(&requests, how, &mut report, cancel)?;
         let mut candidates = work.parse(&orders, &answers);
-        consistency::mark(model, labels, options, round, &mut candidates, cancel)?;
+        if let Some(model) = writer.local() {
+            consistency::mark(model, labels, options, round, &mut candidates, cancel)?;
+        }
         for candidate in candidates {
             work.take(&orders[candidate.order], round, candidate);
         }
@@ -186,7 +191,7 @@ pub fn augment(
 }
 
 fn check(
-    model: &LanguageModel,
+    writer: &dyn Writer,
     demonstrations: &[Sample],
     labels: &[String],
     options: &AugmentOptions,
@@ -213,13 +218,19 @@ fn check(
             remedy,
         })
     };
-    if options.max_new_tokens == 0 || options.max_new_tokens >= model.context() {
+    if options.max_new_tokens == 0 || options.max_new_tokens >= writer.context() {
         let value = format!(
             "{} with a context of {}",
             options.max_new_tokens,
-            model.context()
+            writer.context()
         );
         return refuse("max_new_tokens", value, "it must leave room for a prompt");
+    }
+    if options.rivals > 0 && writer.local().is_none() {
+        return Err(Error::NotLocal {
+            what: "`rivals` above 0",
+            remedy: "set `rivals = 0`",
+        });
     }
     if options.samples_per_answer == 0 {
         return refuse(

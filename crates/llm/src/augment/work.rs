@@ -2,12 +2,12 @@
 
 use super::{AugmentOptions, Augmented, AugmentedSample, Provenance, Rejection};
 use crate::error::Error;
-use crate::generate::{Generation, Request};
-use crate::model::LanguageModel;
+use crate::generate::{Finish, Generation, Request};
 use crate::near_duplicates::NearDuplicates;
 use crate::pretrain::shuffle;
 use crate::prompts::{self, FewShot, PromptStyle, few_shot};
-use crate::sample::{Sample, derived_seed};
+use crate::sample::{Sample, derived_seed, text_digest};
+use crate::writer::Writer;
 
 /// One answer to be generated.
 pub(super) struct Order {
@@ -25,7 +25,7 @@ pub(super) struct Candidate {
 
 /// State of an augmentation.
 pub(super) struct Work<'a> {
-    model: &'a LanguageModel,
+    writer: &'a dyn Writer,
     demonstrations: &'a [Sample],
     labels: &'a [String],
     options: &'a AugmentOptions,
@@ -40,7 +40,7 @@ pub(super) struct Work<'a> {
 
 impl<'a> Work<'a> {
     pub(super) fn new(
-        model: &'a LanguageModel,
+        writer: &'a dyn Writer,
         demonstrations: &'a [Sample],
         labels: &'a [String],
         options: &'a AugmentOptions,
@@ -60,7 +60,7 @@ impl<'a> Work<'a> {
             seen.find_or_add(&d.text);
         });
         Self {
-            model,
+            writer,
             demonstrations,
             labels,
             options,
@@ -131,10 +131,10 @@ impl<'a> Work<'a> {
         for other in others {
             chosen.extend(cycled(&self.pools[other], turn, 1));
         }
-        let room = self.model.context() - options.max_new_tokens;
+        let room = self.writer.context() - options.max_new_tokens;
         let name = &self.labels[label];
         few_shot(
-            self.model,
+            self.writer,
             options.style,
             self.demonstrations,
             &chosen,
@@ -153,7 +153,9 @@ impl<'a> Work<'a> {
             .zip(answers)
             .enumerate()
             .flat_map(|(order, (asked, answer))| {
-                let parts = prompts::parse_answer(style, &self.labels[asked.label], &answer.text);
+                let whole = !matches!(answer.finish, Finish::Length | Finish::ContextFull);
+                let label = &self.labels[asked.label];
+                let parts = prompts::parse_answer(style, label, &answer.text, whole);
                 parts
                     .into_iter()
                     .map(move |part| (order, asked.label, part))
@@ -204,10 +206,11 @@ impl<'a> Work<'a> {
         self.accepted[order.label].push(AugmentedSample {
             sample,
             provenance: Provenance {
+                prompt: text_digest(&order.request.prompt),
                 demonstrations: order.shown.clone(),
                 seed: order.request.seed,
                 round,
-                model: self.model.digest().to_owned(),
+                model: self.writer.identity(),
             },
         });
         Ok(())
@@ -229,7 +232,6 @@ impl<'a> Work<'a> {
 mod tests {
     use super::super::tests::{demonstrations, labels, options};
     use super::*;
-    use crate::generate::Finish;
     use crate::testing;
 
     #[test]
@@ -257,7 +259,8 @@ mod tests {
             shown: vec![],
             request: Request::default(),
         };
-        let text = "bank ||| a new card please\npets ||| a big dog\nmoon ||| a full moon\nnothing";
+        let text = "bank ||| a new card please\npets ||| a big dog\nmoon ||| a full moon\nnothing\n\
+                    bank ||| this line was cut sh";
         let answer = Generation {
             text: text.to_owned(),
             tokens: 9,

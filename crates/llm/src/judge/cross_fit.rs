@@ -66,7 +66,7 @@ pub(super) fn reject(
             .iter()
             .map(|index| call.samples[*index].clone())
             .collect();
-        let model = adapt(call.model, &read, &options.adapt, progress, cancel)?;
+        let model = adapt(call.local()?, &read, &options.adapt, progress, cancel)?;
         let comparison = Comparison {
             call,
             model: &model,

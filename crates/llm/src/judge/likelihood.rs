@@ -58,7 +58,7 @@ pub(super) fn reject(
     let all: BTreeSet<usize> = call.clusters.iter().flatten().copied().collect();
     let comparison = Comparison {
         call,
-        model: call.model,
+        model: call.local()?,
         members: &all,
         rivals_max: options.rivals_max,
         margin: options.margin,
@@ -132,7 +132,8 @@ fn contexts<'a>(
     call: &Call<'a>,
     options: &LikelihoodOptions,
 ) -> Result<BTreeMap<&'a str, [FewShot; 2]>> {
-    let tokens_max = call.model.context() / 2;
+    let model = call.local()?;
+    let tokens_max = model.context() / 2;
     let mut all = BTreeMap::new();
     for (number, label) in call.labels.iter().enumerate() {
         let alive = call.clusters.iter().flatten().copied();
@@ -153,15 +154,7 @@ fn contexts<'a>(
                 .take(options.shots)
                 .collect();
             let style = PromptStyle::Completion;
-            few_shot(
-                call.model,
-                style,
-                call.samples,
-                &chosen,
-                label,
-                1,
-                tokens_max,
-            )
+            few_shot(model, style, call.samples, &chosen, label, 1, tokens_max)
         };
         all.insert(label.as_str(), [build(0)?, build(1)?]);
     }

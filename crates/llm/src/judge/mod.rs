@@ -24,6 +24,7 @@ use crate::near_duplicates::NearDuplicates;
 use crate::progress::Progress;
 use crate::quality::{Defect, QualityOptions};
 use crate::sample::Sample;
+use crate::writer::Writer;
 
 /// How the model is consulted.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -136,7 +137,7 @@ impl Judged {
 /// [`Error::UnknownLabel`] if a sample's label is not declared, [`Error::Option`],
 /// [`Error::Cancelled`]. An answer that cannot be read is counted, not an error.
 pub fn judge(
-    model: &LanguageModel,
+    writer: &dyn Writer,
     samples: &[Sample],
     clusters: &[Vec<usize>],
     labels: &[String],
@@ -174,7 +175,7 @@ pub fn judge(
         .collect();
     let mut judged = Judged::default();
     let call = Call {
-        model,
+        writer,
         samples,
         clusters: &clusters,
         labels,
@@ -206,11 +207,21 @@ pub fn judge(
 
 /// What both modes work on; clusters hold only samples that passed so far.
 struct Call<'a> {
-    model: &'a LanguageModel,
+    writer: &'a dyn Writer,
     samples: &'a [Sample],
     clusters: &'a [Vec<usize>],
     labels: &'a [String],
     seed: u64,
+}
+
+impl<'a> Call<'a> {
+    /// The model itself, for a mode that compares likelihoods.
+    fn local(&self) -> Result<&'a LanguageModel> {
+        self.writer.local().ok_or(Error::NotLocal {
+            what: "this mode of the judge",
+            remedy: "use the mode `prompt`, or a model in this process",
+        })
+    }
 }
 
 #[cfg(test)]

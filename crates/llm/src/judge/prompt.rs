@@ -4,10 +4,12 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Call, DropReason, Judged};
 use crate::error::Result;
-use crate::generate::{GenerateOptions, Request, Sampling, generate};
+use crate::generate::{Request, Sampling};
 use crate::progress::Progress;
+use crate::prompts::PromptStyle;
 use crate::sample::one_line;
 use crate::template::{JUDGE_PROMPT, JUDGE_SAMPLE};
+use crate::writer::Answering;
 
 /// Options of prompt mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -36,7 +38,7 @@ pub(super) fn reject(
     progress: &mut dyn FnMut(Progress),
     cancel: &AtomicBool,
 ) -> Result<Vec<(usize, DropReason)>> {
-    let room = call.model.context().saturating_sub(options.max_new_tokens);
+    let room = call.writer.context().saturating_sub(options.max_new_tokens);
     let mut questions: Vec<(Vec<usize>, String)> = Vec::new();
     for cluster in call.clusters {
         ask(call, cluster, room, &mut questions, judged)?;
@@ -51,10 +53,11 @@ pub(super) fn reject(
             seed: call.seed,
         })
         .collect();
-    let batch = GenerateOptions {
+    let how = Answering {
+        style: PromptStyle::Instruction,
         batch_max: options.batch_max,
     };
-    let answers = generate(call.model, &requests, &batch, progress, cancel)?;
+    let answers = call.writer.answer(&requests, how, progress, cancel)?;
     judged.calls = answers.len();
     let mut rejected = Vec::new();
     for ((members, _), answer) in questions.iter().zip(answers) {
@@ -94,7 +97,7 @@ fn ask(
     }
     let labels = call.labels.join(", ");
     let prompt = JUDGE_PROMPT.render(&[("samples", &shown), ("labels", &labels)])?;
-    if call.model.encode_prompt(&prompt)?.len() <= room {
+    if call.writer.prompt_tokens(&prompt)? <= room {
         questions.push((members.to_vec(), prompt));
         return Ok(());
     }

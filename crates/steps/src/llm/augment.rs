@@ -6,68 +6,33 @@ use noisegate_llm::{
 };
 use serde_json::json;
 
-use crate::llm::{failure, input, labels, model, plain, report, write_json};
+use crate::llm::served::{Model, Serving};
+use crate::llm::{failure, input, labels, plain, report, write_json};
 use crate::samples::{self, Sample};
 use crate::with::With;
 
 /// `llm:augment`
-pub struct Augment;
+pub struct Augment {
+    /// How served models are reached.
+    pub serving: Serving,
+}
 
 impl Step for Augment {
     fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
-        let with = With(&context.step.with);
         let demonstrations = samples::read(input(context, "demonstrations")?)?;
         let labels = labels(&demonstrations);
         let plain = plain(&demonstrations);
-        let seed = with.count("seed")? as u64;
-        let mut model = model(context)?;
-        let epochs = with.count("adapt_epochs")?;
-        if epochs > 0 {
-            let options = AdaptOptions {
-                epochs,
-                seed,
-                ..AdaptOptions::default()
-            };
-            model = adapt(
-                &model,
-                &plain,
-                &options,
-                &mut report(context),
-                context.cancel,
-            )
-            .map_err(failure)?;
-        }
-        let options = AugmentOptions {
-            per_label: with.count("samples_per_label")?,
-            style: match with.text("style")? {
-                "instruction" => PromptStyle::Instruction,
-                _ => PromptStyle::Completion,
-            },
-            shots: with.count("shots")?,
-            contrast_shots: with.count("contrast_shots")?,
-            max_new_tokens: with.count("tokens_max")?,
-            sampling: Sampling {
-                temperature: with.float("temperature")?,
-                top_k: None,
-                top_p: Some(with.float("top_p")?),
-            },
-            batch_max: with.count("batch")?,
-            retries_max: with.count("retries_max")?,
-            quality: QualityOptions::default(),
-            duplicate_similarity: with.float("duplicate_similarity")?,
-            rivals: with.count("rivals")?,
-            seed,
-            ..AugmentOptions::default()
-        };
+        let model = adapted(self.serving.model(context)?, &plain, context)?;
         let made = augment(
-            &model,
+            model.writer(),
             &plain,
             &labels,
-            &options,
+            &options(context, &model)?,
             &mut report(context),
             context.cancel,
         )
         .map_err(failure)?;
+        model.say_usage(context);
         for (label, missing) in &made.missing {
             context.note(format!(
                 "label `{label}` got {missing} fewer new samples than wanted"
@@ -81,8 +46,10 @@ impl Step for Augment {
         ));
 
         let path = context.work.join("report.json");
-        write_json(&path, &json!(made))?;
-        let mut all = if with.flag("keep_demonstrations")? {
+        let mut told = json!(made);
+        told["served"] = model.usage();
+        write_json(&path, &told)?;
+        let mut all = if With(&context.step.with).flag("keep_demonstrations")? {
             demonstrations
         } else {
             Vec::new()
@@ -111,4 +78,75 @@ impl Step for Augment {
             },
         ])
     }
+}
+
+/// The model after it has read the demonstrations, if it is to.
+fn adapted(
+    model: Model,
+    demonstrations: &[noisegate_llm::Sample],
+    context: &StepContext<'_>,
+) -> Result<Model, StepFailure> {
+    let with = With(&context.step.with);
+    let usual = if model.is_served() { 0 } else { 4 };
+    let epochs = with.count_or("adapt_epochs", usual)?;
+    if epochs == 0 {
+        return Ok(model);
+    }
+    let Model::Local(model) = model else {
+        return Err(StepFailure::BadInput(format!(
+            "step `{}`: a served model cannot be trained from here; set `adapt_epochs = 0`",
+            context.step.name
+        )));
+    };
+    let options = AdaptOptions {
+        epochs,
+        seed: with.count("seed")? as u64,
+        ..AdaptOptions::default()
+    };
+    let mut report = report(context);
+    let adapted = adapt(
+        &model,
+        demonstrations,
+        &options,
+        &mut report,
+        context.cancel,
+    );
+    Ok(Model::Local(Box::new(adapted.map_err(failure)?)))
+}
+
+fn options(context: &StepContext<'_>, model: &Model) -> Result<AugmentOptions, StepFailure> {
+    let with = With(&context.step.with);
+    let usual = if model.is_served() {
+        ("instruction", 0)
+    } else {
+        ("completion", 7)
+    };
+    let style = match with.text_or("style", usual.0)? {
+        "instruction" => PromptStyle::Instruction,
+        _ => PromptStyle::Completion,
+    };
+    let samples_per_answer = with.count("samples_per_answer")?;
+    let samples = match style {
+        PromptStyle::Completion => 1,
+        PromptStyle::Instruction => samples_per_answer,
+    };
+    Ok(AugmentOptions {
+        per_label: with.count("samples_per_label")?,
+        style,
+        shots: with.count("shots")?,
+        contrast_shots: with.count("contrast_shots")?,
+        samples_per_answer,
+        max_new_tokens: with.count_or("tokens_max", 64 * samples)?,
+        sampling: Sampling {
+            temperature: with.float("temperature")?,
+            top_k: None,
+            top_p: Some(with.float("top_p")?),
+        },
+        batch_max: with.count("batch")?,
+        retries_max: with.count("retries_max")?,
+        quality: QualityOptions::default(),
+        duplicate_similarity: with.float("duplicate_similarity")?,
+        rivals: with.count_or("rivals", usual.1)?,
+        seed: with.count("seed")? as u64,
+    })
 }

@@ -6,28 +6,33 @@ use noisegate_engine::{Made, Step, StepContext, StepFailure};
 use noisegate_llm::judge::{CrossFitOptions, DropReason, LikelihoodOptions, PromptOptions};
 use noisegate_llm::{AdaptOptions, JudgeMode, JudgeOptions, Judged, QualityOptions, judge};
 
-use crate::llm::{failure, input, labels, model, plain, report};
+use crate::llm::served::{Model, Serving};
+use crate::llm::{failure, input, labels, plain, report};
 use crate::samples::{self, Sample};
 use crate::with::With;
 
 /// `llm:judge`
-pub struct Judge;
+pub struct Judge {
+    /// How served models are reached.
+    pub serving: Serving,
+}
 
 impl Step for Judge {
     fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
         let samples = samples::read(input(context, "clusters")?)?;
-        let model = model(context)?;
+        let model = self.serving.model(context)?;
         let labels = labels(&samples);
         let judged = judge(
-            &model,
+            model.writer(),
             &plain(&samples),
             &clusters(&samples),
             &labels,
-            &options(context)?,
+            &options(context, &model)?,
             &mut report(context),
             context.cancel,
         )
         .map_err(failure)?;
+        model.say_usage(context);
         let kept = kept(context, &samples, &labels, &judged);
         context.note(format!(
             "kept {} of {} samples; dropped {:?}",
@@ -44,9 +49,14 @@ impl Step for Judge {
     }
 }
 
-fn options(context: &StepContext<'_>) -> Result<JudgeOptions, StepFailure> {
+fn options(context: &StepContext<'_>, model: &Model) -> Result<JudgeOptions, StepFailure> {
     let with = With(&context.step.with);
-    let mode = match with.text("mode")? {
+    let usual = if model.is_served() {
+        "prompt"
+    } else {
+        "cross-fit"
+    };
+    let mode = match with.text_or("mode", usual)? {
         "prompt" => JudgeMode::Prompt(PromptOptions::default()),
         "off" => JudgeMode::Off,
         "cross-fit" => JudgeMode::CrossFit(CrossFitOptions {

@@ -5,6 +5,7 @@ pub mod augment;
 pub mod cluster;
 pub mod judge;
 pub mod pretrain;
+pub mod served;
 
 use std::path::Path;
 
@@ -14,9 +15,8 @@ use noisegate_llm::{Error, LanguageModel, Place, Progress};
 use crate::samples::Sample;
 use crate::with::With;
 
-/// Loads the step's language model on the device it names.
-fn model(context: &StepContext<'_>) -> Result<LanguageModel, StepFailure> {
-    let folder = input(context, "model")?.path();
+/// Loads a language model on the device that the step names.
+fn load(context: &StepContext<'_>, folder: &Path) -> Result<LanguageModel, StepFailure> {
     let place = match With(&context.step.with).text("device")? {
         "cuda" => Place::Cuda,
         _ => Place::Cpu,
@@ -66,7 +66,9 @@ fn what(progress: &Progress) -> String {
 fn failure(error: Error) -> StepFailure {
     match error {
         Error::Cancelled => StepFailure::Cancelled,
-        Error::Tensor(_) | Error::Diverged { .. } => StepFailure::Failed(chain(&error)),
+        Error::Tensor(_) | Error::Diverged { .. } | Error::Served(_) => {
+            StepFailure::Failed(chain(&error))
+        }
         other => StepFailure::BadInput(chain(&other)),
     }
 }
@@ -83,7 +85,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Writes `value` as JSON.
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), StepFailure> {
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), StepFailure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| StepFailure::Failed(error.to_string()))?;
     std::fs::write(path, text).map_err(|error| {

@@ -6,18 +6,20 @@
 use serde_json::{Map, Value as Json};
 
 use crate::artifact::ArtifactId;
-use crate::catalog::{OutputSpec, PortType};
+use crate::catalog::{Catalog, OutputSpec, PortType};
 use crate::name::PortName;
 use crate::plan::{Artifact, Budget, Input, Plan, PlannedData, PlannedExport, PlannedStep};
 use crate::workflow::{DataSet, Workflow};
 
 use super::budget::Charges;
 use super::labels::Labels;
+use super::network;
 use super::wiring::Wired;
 
 /// A workflow in which no error was found.
 pub(super) struct Proven<'a> {
     pub workflow: &'a Workflow,
+    pub catalog: &'a Catalog,
     pub steps: &'a [Wired<'a>],
     pub order: &'a [usize],
     pub labels: &'a Labels,
@@ -54,7 +56,7 @@ impl Proven<'_> {
             sites: workflow
                 .sites
                 .iter()
-                .map(|site| site.value.clone())
+                .map(|site| site.name.value.clone())
                 .collect(),
             data: data?,
             steps: steps?,
@@ -103,6 +105,7 @@ impl Proven<'_> {
             with: wired.with.clone(),
             charge: charged.map(|one| one.charge.clone()),
             weight: signature.weight,
+            sends_to: network::addresses(self.catalog, wired),
             after,
             name,
         })

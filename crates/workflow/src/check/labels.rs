@@ -130,7 +130,8 @@ fn read(
             continue;
         };
         // An owner that is not declared is already reported; where it lies cannot be said.
-        let is_declared = |owner: &SiteName| workflow.sites.iter().any(|site| site.value == *owner);
+        let is_declared =
+            |owner: &SiteName| workflow.sites.iter().any(|site| site.name.value == *owner);
         let elsewhere = |site: &&SiteName| {
             one.label.owners().iter().all(is_declared) && !one.label.may_be_read_on(site)
         };

@@ -6,6 +6,7 @@
 //! labels   private artifacts stay on their site, only the gate lowers a label
 //! budget   every release is stated, and fits
 //! exports  only what is public goes out
+//! network  served models get what is public only, at addresses that the site allows
 //! files    one file is not private here and public there
 //! ```
 //!
@@ -18,6 +19,7 @@ mod doubts;
 mod exports;
 mod files;
 mod labels;
+mod network;
 mod order;
 mod params;
 mod scope;
@@ -46,6 +48,7 @@ pub(crate) fn plan(workflow: &Workflow, catalog: &Catalog, report: &mut Report) 
     let labels = labels::flow(workflow, &steps, &order, report);
     let charges = budget::check(workflow, &steps, report);
     exports::check(scope, &labels, report);
+    network::check(scope, &steps, &labels, report);
     files::check(workflow, &charges, report);
     if report.has_errors() {
         return None;
@@ -53,6 +56,7 @@ pub(crate) fn plan(workflow: &Workflow, catalog: &Catalog, report: &mut Report) 
     doubts::look(workflow, &steps, report);
     let proven = build::Proven {
         workflow,
+        catalog,
         steps: &steps,
         order: &order,
         labels: &labels,

@@ -21,7 +21,7 @@ impl<'a> Scope<'a> {
     /// The site of a data set or step; reports one that is not declared.
     pub fn site(&self, site: &'a Field<SiteName>, report: &mut Report) -> Option<&'a SiteName> {
         let Located { value: site, place } = site.given()?;
-        let known = || self.workflow.sites.iter().map(|one| &one.value);
+        let known = || self.workflow.sites.iter().map(|one| &one.name.value);
         if known().any(|name| name == site) {
             return Some(site);
         }

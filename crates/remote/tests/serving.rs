@@ -1,0 +1,304 @@
+//! A served model, through every trouble that a server can make.
+
+mod stub;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use noisegate_remote::{Answer, Asked, Call, Endpoint, Error, Journal, Question, Secret, ask};
+use stub::{Reply, Seen, Stub};
+
+const KEY: &str = "sk-very-secret-0123456789";
+
+struct Desk {
+    folder: tempfile::TempDir,
+    endpoint: Endpoint,
+    key: Option<Secret>,
+    cancel: Arc<AtomicBool>,
+}
+
+impl Desk {
+    fn at(stub: &Stub) -> Self {
+        let settings = serde_json::json!({ "url": stub.url, "model": "m", "concurrency": 4, "timeout_seconds": 2, "retries_max": 2 });
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            endpoint: serde_json::from_value(settings).unwrap(),
+            key: Some(Secret::new(KEY.to_owned()).unwrap()),
+            cancel: Arc::default(),
+        }
+    }
+
+    fn ask(&self, questions: &[Question]) -> Result<Asked, Error> {
+        let mut journal = Journal::open(&self.folder.path().join("journal.jsonl")).unwrap();
+        ask(
+            questions,
+            Call {
+                endpoint: &self.endpoint,
+                key: self.key.as_ref(),
+                journal: &mut journal,
+                progress: &mut |_, _| (),
+                cancel: &self.cancel,
+            },
+        )
+    }
+
+    /// The message of a failure, which must not hold the key or the prompt.
+    fn refusal(&self) -> String {
+        let error = self.ask(&questions(1)).unwrap_err();
+        let texts = format!("{error} {error:?}");
+        assert!(
+            !texts.contains(KEY) && !texts.contains("prompt number"),
+            "{texts}"
+        );
+        error.to_string()
+    }
+}
+
+fn questions(count: usize) -> Vec<Question> {
+    let make = |number| Question {
+        prompt: format!("prompt number {number}"),
+        chat: number % 2 == 1,
+        tokens_max: 16,
+        temperature: 0.9,
+        top_p: Some(0.95),
+        stop: vec!["\n".to_owned()],
+        seed: number as u64,
+    };
+    (0..count).map(make).collect()
+}
+
+fn prompt(seen: &Seen) -> String {
+    let chat = seen.body.pointer("/messages/0/content");
+    chat.unwrap_or(&seen.body["prompt"])
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn texts(answers: &[Answer]) -> Vec<&str> {
+    answers.iter().map(|answer| answer.text.as_str()).collect()
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_questions_with_few_under_way_at_once() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, peak) = (Arc::clone(&now), Arc::clone(&most));
+    let stub = Stub::start(move |number, seen| {
+        peak.fetch_max(counted.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(30 - number as u64));
+        counted.fetch_sub(1, Ordering::SeqCst);
+        Reply::answer(seen, &prompt(seen).to_uppercase())
+    });
+    let asked = Desk::at(&stub).ask(&questions(12)).unwrap();
+    let expected: Vec<String> = (0..12).map(|n| format!("PROMPT NUMBER {n}")).collect();
+    assert_eq!(texts(&asked.answers), expected);
+    assert_eq!((asked.usage.answered, asked.usage.retries), (12, 0));
+    assert_eq!(
+        (asked.usage.prompt_tokens, asked.usage.answer_tokens),
+        (120, 36)
+    );
+    assert!((2..=4).contains(&most.load(Ordering::SeqCst)), "{most:?}");
+    for seen in stub.seen() {
+        assert_eq!(
+            seen.header("authorization"),
+            Some(format!("Bearer {KEY}").as_str())
+        );
+        assert!(!seen.body.to_string().contains(KEY));
+        assert_eq!(seen.body["model"], "m");
+    }
+}
+
+#[test]
+fn passing_troubles_are_waited_out() {
+    let stub = Stub::start(|number, seen| match number {
+        0 => Reply {
+            headers: vec![("Retry-After", "0".to_owned())],
+            ..Reply::new(429, "slow down")
+        },
+        1 => Reply::new(503, "{\"error\":{\"message\":\"loading\"}}"),
+        2 => Reply::new(200, "<html>a proxy's page</html>"),
+        3 => Reply {
+            cut: Some(5),
+            ..Reply::answer(seen, "cut")
+        },
+        _ => Reply::answer(seen, "fine"),
+    });
+    let desk = Desk::at(&stub);
+    let patient = Desk {
+        endpoint: Endpoint {
+            retries_max: 4,
+            ..desk.endpoint.clone()
+        },
+        ..desk
+    };
+    let asked = patient.ask(&questions(1)).unwrap();
+    assert_eq!(texts(&asked.answers), ["fine"]);
+    assert_eq!((asked.usage.retries, stub.seen().len()), (4, 5));
+}
+
+#[test]
+fn each_lasting_trouble_is_named_with_its_remedy_and_asked_about_once() {
+    for (status, body, words) in [
+        (
+            401,
+            format!("{{\"error\":{{\"message\":\"Incorrect API key: {KEY}\"}}}}"),
+            "refused the key (HTTP 401); check the key",
+        ),
+        (403, String::new(), "refused the key (HTTP 403)"),
+        (
+            404,
+            "{\"message\":\"no model m\"}".to_owned(),
+            "serves no model `m` (HTTP 404), saying \"no model m\"; check the endpoint's `url`",
+        ),
+        (
+            400,
+            format!("{{\"detail\":\"too long for {KEY}\"}}"),
+            "saying \"too long for [key]\"; compare the step's parameters",
+        ),
+        (
+            307,
+            String::new(),
+            "redirects elsewhere (HTTP 307), which is never followed",
+        ),
+    ] {
+        let stub = Stub::start(move |_, _| Reply {
+            headers: vec![("Location", "http://127.0.0.1:1/elsewhere".to_owned())],
+            ..Reply::new(status, body.clone())
+        });
+        let message = Desk::at(&stub).refusal();
+        assert!(message.contains(words), "{message}");
+        assert_eq!(stub.seen().len(), 1, "{status}");
+    }
+}
+
+#[test]
+fn without_a_key_a_denial_says_how_to_name_one() {
+    let stub = Stub::start(|_, _| Reply::new(401, ""));
+    let desk = Desk {
+        key: None,
+        ..Desk::at(&stub)
+    };
+    assert!(
+        desk.refusal()
+            .contains("name the key's environment variable in the endpoint's `key_env`")
+    );
+    assert_eq!(stub.seen()[0].header("authorization"), None);
+}
+
+#[test]
+fn each_passing_trouble_that_does_not_pass_is_named_with_its_remedy() {
+    let quick = |stub: &Stub| {
+        let desk = Desk::at(stub);
+        let endpoint = Endpoint {
+            retries_max: 1,
+            timeout_seconds: 1,
+            ..desk.endpoint.clone()
+        };
+        Desk { endpoint, ..desk }
+    };
+    let cases: [(Box<dyn Fn(&Seen) -> Reply + Send + Sync>, &str); 5] = [
+        (
+            Box::new(|_| Reply::new(429, "")),
+            "asked too often (HTTP 429), lower the endpoint's `concurrency`",
+        ),
+        (
+            Box::new(|_| Reply::new(500, "out of memory")),
+            "trouble of its own (HTTP 500), saying \"out of memory\"",
+        ),
+        (
+            Box::new(|_| Reply::new(200, "{}")),
+            "not in the OpenAI format (it lacks `choices`)",
+        ),
+        (
+            Box::new(|seen| Reply {
+                delay: Duration::from_secs(2),
+                ..Reply::answer(seen, "late")
+            }),
+            "no answer within 1 s, raise the endpoint's `timeout_seconds`",
+        ),
+        (
+            Box::new(|seen| Reply {
+                cut: Some(9),
+                ..Reply::answer(seen, "cut")
+            }),
+            "in 2 attempts",
+        ),
+    ];
+    for (respond, words) in cases {
+        let stub = Stub::start(move |_, seen| respond(seen));
+        let message = quick(&stub).refusal();
+        assert!(
+            message.contains(words) && message.contains("asks only for the rest"),
+            "{message}"
+        );
+        assert_eq!(stub.seen().len(), 2);
+    }
+    // A port where nobody listens.
+    let stub = Stub::start(|_, seen| Reply::answer(seen, ""));
+    let desk = quick(&stub);
+    let gone = Desk {
+        endpoint: Endpoint {
+            url: "http://127.0.0.1:9/v1".to_owned(),
+            ..desk.endpoint.clone()
+        },
+        ..desk
+    };
+    let message = gone.refusal();
+    assert!(
+        message.contains("no connection") && message.contains("check that it runs"),
+        "{message}"
+    );
+}
+
+#[test]
+fn after_a_failure_only_what_is_missing_is_asked_again() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let flag = Arc::clone(&broken);
+    let stub = Stub::start(move |_, seen| {
+        if flag.load(Ordering::SeqCst) && prompt(seen).ends_with('7') {
+            return Reply::new(400, "the seventh is too long");
+        }
+        Reply::answer(seen, &prompt(seen))
+    });
+    let desk = Desk::at(&stub);
+    desk.ask(&questions(10)).unwrap_err();
+    let before = stub.seen().len();
+    assert!((7..=10).contains(&before), "{before}");
+    broken.store(false, Ordering::SeqCst);
+    let asked = desk.ask(&questions(10)).unwrap();
+    assert_eq!(asked.usage.answered + asked.usage.remembered, 10);
+    assert!(asked.usage.remembered >= 7 - 4, "{:?}", asked.usage);
+    assert_eq!(stub.seen().len(), before + asked.usage.answered);
+    // And a third time the server is not needed at all.
+    let again = desk.ask(&questions(10)).unwrap();
+    assert_eq!((again.usage.answered, again.usage.remembered), (0, 10));
+    assert_eq!(again.answers, asked.answers);
+    // The journal knows answers, not keys.
+    let journal = std::fs::read_to_string(desk.folder.path().join("journal.jsonl")).unwrap();
+    assert!(journal.lines().count() >= 10 && !journal.contains(KEY));
+}
+
+#[test]
+fn a_raised_flag_stops_within_a_second_though_a_request_hangs() {
+    let stub = Stub::start(|_, seen| Reply {
+        delay: Duration::from_secs(20),
+        ..Reply::answer(seen, "late")
+    });
+    let desk = Desk::at(&stub);
+    let desk = Desk {
+        endpoint: Endpoint {
+            timeout_seconds: 30,
+            ..desk.endpoint.clone()
+        },
+        ..desk
+    };
+    let cancel = Arc::clone(&desk.cancel);
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        cancel.store(true, Ordering::SeqCst);
+    });
+    let began = Instant::now();
+    assert!(matches!(desk.ask(&questions(3)), Err(Error::Cancelled)));
+    assert!(began.elapsed() < Duration::from_secs(2));
+}

@@ -1,0 +1,182 @@
+//! A served model, told through the command line: the key goes to the server and nowhere else.
+
+#[path = "../../../crates/remote/tests/stub/mod.rs"]
+mod stub;
+
+use std::path::Path;
+
+use noisegate_tests::{Story, Told};
+use stub::{Reply, Seen, Stub};
+
+const KEY: &str = "sk-ward-9f8e7d6c5b4a";
+
+fn story(url: &str, allowed: &str) -> Story {
+    let story = Story::new();
+    let rows = [
+        ("I was billed twice for one visit in May", "billing"),
+        ("The invoice shows a test I never had", "billing"),
+        ("When will the results of my blood test arrive?", "results"),
+        ("My scan was a week ago and nobody has called me", "results"),
+    ];
+    let rows = rows.map(|(text, label)| {
+        serde_json::json!({ "text": text, "label": label }).to_string() + "\n"
+    });
+    story.write("samples.jsonl", rows.concat());
+    story.write(
+        "plugins/ward-llm/plugin.toml",
+        format!(
+            r#"
+[plugin]
+name = "ward-llm"
+kind = "served-model"
+version = "1"
+licence = "Apache-2.0"
+help = "a stub"
+
+[endpoint]
+url = "{url}"
+model = "ward-1"
+key_env = "WARD_LLM_KEY"
+retries_max = 1
+
+[price]
+prompt_per_million = 1.0
+answer_per_million = 2.0
+currency = "EUR"
+"#
+        ),
+    );
+    story.write(
+        "served.toml",
+        format!(
+            r#"
+[workflow]
+name = "served"
+
+[sites.server]
+sends_to = ["{allowed}"]
+
+[data.released]
+site = "server"
+path = "samples.jsonl"
+private = false
+labels = ["billing", "results"]
+
+[steps.judge]
+uses = "llm:judge"
+site = "server"
+reads = {{ clusters = "data.released", model = "plugin:ward-llm" }}
+
+[steps.augment]
+uses = "llm:augment"
+site = "server"
+reads = {{ demonstrations = "judge.samples", model = "plugin:ward-llm" }}
+with = {{ samples_per_label = 6, samples_per_answer = 3, retries_max = 1 }}
+
+[exports]
+samples = {{ from = "augment.samples", path = "out/samples.jsonl" }}
+"#
+        ),
+    );
+    story
+}
+
+fn tell(story: &Story, arguments: &[&str], key: Option<&str>) -> Told {
+    let mut command = story.command(arguments);
+    command.env("NOISEGATE_PLUGINS", story.path().join("plugins"));
+    match key {
+        Some(key) => command.env("WARD_LLM_KEY", key),
+        None => command.env_remove("WARD_LLM_KEY"),
+    };
+    let output = command.output().expect("noisegate can be started");
+    Told {
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Keeps every sample as a judge, and writes three new ones as a writer.
+fn reply(number: usize, seen: &Seen) -> Reply {
+    let asked = seen.body["messages"][0]["content"].as_str().unwrap_or_default();
+    if asked.contains("worth keeping") {
+        return Reply::answer(seen, "1, 2, 3, 4");
+    }
+    let label = if asked.contains("topic \"billing\"") { "billing" } else { "results" };
+    let lines: Vec<String> = ["first", "second", "third"]
+        .iter()
+        .map(|nth| format!("{label} ||| the {nth} new text of answer {number} about {label} matters"))
+        .collect();
+    Reply::answer(seen, &lines.join("\n"))
+}
+
+/// Every file below `folder` that holds `needle`.
+fn holding(folder: &Path, needle: &str, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            holding(&path, needle, found);
+        } else if String::from_utf8_lossy(&std::fs::read(&path).unwrap()).contains(needle) {
+            found.push(path.display().to_string());
+        }
+    }
+}
+
+fn origin(stub: &Stub) -> String {
+    stub.url.trim_end_matches("/v1").to_owned()
+}
+
+#[test]
+fn a_served_model_judges_and_writes_and_its_key_is_written_nowhere() {
+    let stub = Stub::start(reply);
+    let story = story(&stub.url, &origin(&stub));
+    let plan = tell(&story, &["plan", "served.toml"], None);
+    assert!(plan.out.contains(&format!("to {}", origin(&stub))), "{}", plan.out);
+
+    let told = tell(&story, &["run", "served.toml"], Some(KEY));
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    let made = std::fs::read_to_string(story.path().join("out/samples.jsonl")).unwrap();
+    assert!(made.lines().count() > 4 + 6, "{made}");
+    let asked = stub.seen().len();
+    assert!(stub.seen().iter().all(|seen| seen.header("authorization") == Some(&format!("Bearer {KEY}"))));
+    let mut found = Vec::new();
+    holding(story.path(), KEY, &mut found);
+    assert!(found.is_empty() && !told.out.contains(KEY) && !told.err.contains(KEY), "{found:?}");
+    let mut priced = Vec::new();
+    holding(&story.path().join("home/store"), "\"currency\": \"EUR\"", &mut priced);
+    assert_eq!(priced.len(), 1, "the report tells the cost");
+
+    // The same run again is answered from the journal.
+    std::fs::remove_dir_all(story.path().join("out")).unwrap();
+    let again = tell(&story, &["run", "served.toml"], Some(KEY));
+    assert_eq!(again.code, Some(0), "{}{}", again.out, again.err);
+    assert_eq!(stub.seen().len(), asked);
+    assert_eq!(std::fs::read_to_string(story.path().join("out/samples.jsonl")).unwrap(), made);
+}
+
+#[test]
+fn what_a_site_did_not_allow_and_a_key_that_is_not_set_stop_before_anything_runs() {
+    let stub = Stub::start(reply);
+    let elsewhere = story(&stub.url, "https://gpu.internal:8000");
+    let told = tell(&elsewhere, &["run", "served.toml"], Some(KEY));
+    assert_eq!(told.code, Some(3), "{}{}", told.out, told.err);
+    assert!(told.err.contains("does not allow"), "{}", told.err);
+
+    let keyless = story(&stub.url, &origin(&stub));
+    let told = tell(&keyless, &["run", "served.toml"], None);
+    assert_eq!(told.code, Some(2), "{}{}", told.out, told.err);
+    assert!(told.err.contains("`WARD_LLM_KEY`, which is not set"), "{}", told.err);
+    assert!(stub.seen().is_empty());
+}
+
+#[test]
+fn a_server_that_refuses_fails_the_step_and_never_echoes_the_key() {
+    let stub = Stub::start(|_, _| Reply::new(401, format!("{{\"error\":{{\"message\":\"bad key {KEY}\"}}}}")));
+    let story = story(&stub.url, &origin(&stub));
+    let told = tell(&story, &["run", "served.toml"], Some(KEY));
+    assert_eq!(told.code, Some(1), "{}{}", told.out, told.err);
+    assert!(told.err.contains("refused the key (HTTP 401)"), "{}", told.err);
+    let mut found = Vec::new();
+    holding(story.path(), KEY, &mut found);
+    assert!(found.is_empty() && !told.err.contains(KEY), "{found:?}");
+}
