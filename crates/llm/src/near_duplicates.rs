@@ -115,11 +115,10 @@ impl NearDuplicates {
                 next = self.before[index * self.banding.bands + band];
             }
         }
-        let found = candidates.into_iter().find(|index| {
+        candidates.into_iter().find(|index| {
             self.compared += 1;
             jaccard(&self.shingles[*index], shingles) >= self.similarity_min
-        });
-        found
+        })
     }
 }
 

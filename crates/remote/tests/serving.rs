@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use noisegate_remote::{Answer, Asked, Call, Endpoint, Error, Journal, Question, Secret, ask};
 use stub::{Reply, Seen, Stub};
 
+type Respond = Box<dyn Fn(&Seen) -> Reply + Send + Sync>;
+
 const KEY: &str = "sk-very-secret-0123456789";
 
 struct Desk {
@@ -197,7 +199,7 @@ fn each_passing_trouble_that_does_not_pass_is_named_with_its_remedy() {
         };
         Desk { endpoint, ..desk }
     };
-    let cases: [(Box<dyn Fn(&Seen) -> Reply + Send + Sync>, &str); 5] = [
+    let cases: [(Respond, &str); 5] = [
         (
             Box::new(|_| Reply::new(429, "")),
             "asked too often (HTTP 429), lower the endpoint's `concurrency`",
@@ -301,4 +303,29 @@ fn a_raised_flag_stops_within_a_second_though_a_request_hangs() {
     let began = Instant::now();
     assert!(matches!(desk.ask(&questions(3)), Err(Error::Cancelled)));
     assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+/// `NOISEGATE_TEST_ENDPOINT=http://127.0.0.1:8000/v1 NOISEGATE_TEST_MODEL=NAME cargo test …`, for
+/// instance with `python -m llama_cpp.server --model FILE.gguf` running.
+#[test]
+fn a_real_server_answers_where_one_is_named() {
+    let Ok(url) = std::env::var("NOISEGATE_TEST_ENDPOINT") else {
+        println!("skipped: `NOISEGATE_TEST_ENDPOINT` names no server");
+        return;
+    };
+    let stub = Stub::start(|_, seen| Reply::answer(seen, ""));
+    let desk = Desk::at(&stub);
+    let model = std::env::var("NOISEGATE_TEST_MODEL").unwrap_or_default();
+    let endpoint = Endpoint {
+        url,
+        model,
+        timeout_seconds: 120,
+        ..desk.endpoint.clone()
+    };
+    let desk = Desk { endpoint, ..desk };
+    let asked = desk.ask(&questions(6)).unwrap();
+    assert_eq!(asked.answers.len(), 6);
+    assert!(asked.usage.prompt_tokens > 0 && asked.usage.answer_tokens > 0);
+    // The same questions again cost nothing.
+    assert_eq!(desk.ask(&questions(6)).unwrap().answers, asked.answers);
 }
