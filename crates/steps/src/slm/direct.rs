@@ -391,6 +391,7 @@ fn run<T>(
         outputs: Vec::new(),
         with: bench.with.clone(),
         charge: None,
+        sends_to: Vec::new(),
         weight: signature.weight,
         after: Vec::new(),
     };
