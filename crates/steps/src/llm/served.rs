@@ -45,7 +45,7 @@ pub enum Model {
     /// In this process.
     Local(Box<LanguageModel>),
     /// Behind an address.
-    Served(Served),
+    Served(Box<Served>),
 }
 
 /// A served model.
@@ -86,7 +86,7 @@ impl Serving {
         let path = self.cache.join("served").join(format!("{who}.jsonl"));
         let journal =
             Journal::open(&path).map_err(|error| StepFailure::Failed(error.to_string()))?;
-        Ok(Model::Served(Served {
+        Ok(Model::Served(Box::new(Served {
             endpoint: endpoint.clone(),
             price: manifest.price.clone(),
             key,
@@ -95,7 +95,7 @@ impl Serving {
                 usage: Usage::default(),
                 model: None,
             }),
-        }))
+        })))
     }
 }
 
@@ -136,7 +136,7 @@ impl Model {
     pub fn writer(&self) -> &dyn Writer {
         match self {
             Self::Local(model) => model.as_ref(),
-            Self::Served(served) => served,
+            Self::Served(served) => served.as_ref(),
         }
     }
 
