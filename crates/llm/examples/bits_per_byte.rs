@@ -25,9 +25,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
     let cancel = AtomicBool::new(false);
+    let (config, weights) = model.llama()?;
     let found = bits_per_byte(
-        model.config(),
-        model.weights(),
+        &config,
+        &weights,
         &model.tokenizer,
         &documents,
         &mut |_| (),

@@ -92,9 +92,9 @@ pub fn adapt(
         warmup_steps: (steps as u64 / 10).max(1),
         decay_from: 0.0,
     };
-    let stepper = Stepper::new(model.config(), window, model.device())?;
-    let mut optimizer = Optimizer::new(model.config(), options.optimizer);
-    let mut weights = crate::pretrain::carry(model.weights(), &candle_core::Device::Cpu)?;
+    let (config, mut weights) = model.llama()?;
+    let stepper = Stepper::new(&config, window, model.device())?;
+    let mut optimizer = Optimizer::new(&config, options.optimizer);
     for step in 0..steps {
         stop_if_cancelled(cancel)?;
         let here = &tokens[step * batch..=(step + 1) * batch];
@@ -114,14 +114,9 @@ pub fn adapt(
             note: format!("loss {:.3}", result.loss),
         });
     }
-    let digest = weights_digest(model.config(), &weights)?;
+    let digest = weights_digest(&config, &weights)?;
     let weights = crate::pretrain::carry(&weights, model.device())?;
-    LanguageModel::new(
-        model.config().clone(),
-        weights,
-        model.tokenizer.clone(),
-        digest,
-    )
+    LanguageModel::new(config, &weights, model.tokenizer.clone(), digest)
 }
 
 /// The demonstrations as prompts would show them, pass after pass, in whole batches plus one.
@@ -157,7 +152,7 @@ fn training_tokens(
                 text += &style.demonstrate(&demonstrations[*index])?;
             }
             tokens.extend(model.encode_prompt(&text)?);
-            if model.config().bos_token_id != end {
+            if model.begin_token() != end {
                 tokens.extend(end);
             }
         }

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::architecture::{Activation, Architecture, LayerKind, NormKind, Rotary};
 use crate::error::{Error, Result};
 
 /// Sizes and constants of a Llama-style decoder.
@@ -131,6 +132,38 @@ impl LlamaConfig {
             shapes.push(("lm_head.weight".to_owned(), vec![self.vocab_size, d]));
         }
         shapes
+    }
+
+    /// What a forward pass must know.
+    pub fn architecture(&self) -> Architecture {
+        let head = self.head_size();
+        Architecture {
+            family: "llama".to_owned(),
+            vocab: self.vocab_size,
+            hidden: self.hidden_size,
+            intermediate: self.intermediate_size,
+            heads: self.num_attention_heads,
+            kv_heads: self.kv_heads(),
+            head,
+            context: self.max_position_embeddings,
+            norm: NormKind::Rms,
+            norm_eps: self.rms_norm_eps as f32,
+            activation: Activation::Silu,
+            gated: true,
+            parallel: false,
+            query_scale: 1.0 / (head as f32).sqrt(),
+            embedding_scale: 1.0,
+            score_cap: None,
+            logit_cap: None,
+            rotary: vec![Rotary::plain(head, self.rope_theta)],
+            layers: vec![LayerKind::default(); self.num_hidden_layers],
+            begin: self.bos_token_id,
+            end: self
+                .eos_token_id
+                .as_ref()
+                .map_or(Vec::new(), |ids| ids.as_slice().to_vec()),
+            pad: self.pad_token_id,
+        }
     }
 
     /// Number of weights.

@@ -45,6 +45,14 @@ pub enum Error {
         /// What this crate can load.
         supported: &'static str,
     },
+    /// A model that only runs was to be trained.
+    #[error(
+        "a `{family}` model can be used but not trained here, only a plain Llama can; set `adapt_epochs` to 0 and judge by `likelihood` or `prompt`"
+    )]
+    NotTrainable {
+        /// Its family.
+        family: String,
+    },
     /// A tensor that the configuration asks for is absent.
     #[error("tensor `{name}` is missing from the weights in `{path}`; they do not belong to its `config.json`", path = path.display())]
     MissingTensor {

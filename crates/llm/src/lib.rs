@@ -10,15 +10,23 @@
 //!
 //! This crate never prints, never reads environment variables, and touches only the files whose
 //! paths it is given.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod adapt;
+pub mod architecture;
+mod assemble;
 pub mod augment;
 pub mod cluster;
 pub mod config;
+mod decoder;
 pub mod device;
+mod device_network;
 pub mod error;
+mod families;
+#[cfg(test)]
+mod families_tests;
 pub mod generate;
+mod host;
 pub mod judge;
 pub mod llama2c;
 pub mod load;

@@ -43,7 +43,7 @@ pub fn load_llama2c(model: &Path, tokenizer: &Path) -> Result<LanguageModel> {
     let mut hash = Sha256::new();
     hash.update(&model_bytes);
     hash.update(&tokenizer_bytes);
-    LanguageModel::new(config, weights, text_tokenizer, hex(&hash.finalize()))
+    LanguageModel::new(config, &weights, text_tokenizer, hex(&hash.finalize()))
 }
 
 fn parse_model(bytes: &[u8]) -> Result<(LlamaConfig, LlamaWeights), String> {

@@ -4,23 +4,21 @@
 //! Deliberately absent: pickled weights (they can run code), downloads, memory maps (a file that
 //! changes under a map is undefined behaviour; reading costs one copy).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Device;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
 
-use crate::config::LlamaConfig;
+use crate::architecture::Architecture;
+use crate::assemble::{self, Tensors};
+use crate::config::{LlamaConfig, TokenIds};
 use crate::error::{Error, Result};
+use crate::families::{self, Family, Parts, SUPPORTED};
 use crate::model::{LanguageModel, hex};
 use crate::tokenizer::TextTokenizer;
-use crate::weights::LlamaWeights;
-
-/// What [`load`] understands, for messages.
-pub const SUPPORTED: &str = "`LlamaForCausalLM` (`model_type` `llama`) without biases, rotary \
-                             scaling or sliding windows";
 
 /// Loads a model folder onto a device.
 ///
@@ -31,8 +29,12 @@ pub const SUPPORTED: &str = "`LlamaForCausalLM` (`model_type` `llama`) without b
 pub fn load(folder: &Path, device: &Device) -> Result<LanguageModel> {
     let mut hash = Sha256::new();
     let config_bytes = read(folder, "config.json")?;
-    let config = parse_config(folder, &config_bytes)?;
-    config.validate()?;
+    let Described {
+        family,
+        mut architecture,
+        parts,
+        llama,
+    } = parse_config(folder, &config_bytes)?;
     let tokenizer_bytes = read(folder, "tokenizer.json")?;
     let tokenizer =
         TextTokenizer::from_bytes(&tokenizer_bytes).map_err(|problem| Error::Malformed {
@@ -41,27 +43,53 @@ pub fn load(folder: &Path, device: &Device) -> Result<LanguageModel> {
         })?;
     hash.update(&config_bytes);
     hash.update(&tokenizer_bytes);
-    let mut tensors = HashMap::new();
+    let mut tensors = Tensors::new(folder);
     for file in weight_files(folder)? {
         let bytes = read(folder, &file)?;
         hash.update(&bytes);
-        collect(&folder.join(&file), &bytes, &config, &mut tensors)?;
+        collect(&folder.join(&file), &bytes, &mut tensors)?;
     }
-    let weights = LlamaWeights::build(&config, |name, expected| {
-        let tensor = tensors.remove(name).ok_or_else(|| Error::MissingTensor {
-            name: name.to_owned(),
-            path: folder.to_owned(),
-        })?;
-        if tensor.dims() != expected {
-            return Err(Error::ShapeMismatch {
-                name: name.to_owned(),
-                expected: expected.to_vec(),
-                found: tensor.dims().to_vec(),
-            });
+    let decoder = assemble::hugging_face(tensors, family, &architecture, parts)?;
+    begin_and_end(folder, family, &tokenizer, &mut architecture)?;
+    let digest = hex(&hash.finalize());
+    LanguageModel::of_family(architecture, decoder, device, tokenizer, llama, digest)
+}
+
+/// Which token begins a text is the tokenizer's business, and which ones end it is often said in
+/// `generation_config.json` alone.
+fn begin_and_end(
+    folder: &Path,
+    family: Family,
+    tokenizer: &TextTokenizer,
+    architecture: &mut Architecture,
+) -> Result<()> {
+    match tokenizer.first_special()? {
+        Some(first) => architecture.begin = Some(first),
+        // A Llama without a word about it begins with its token; other families do not.
+        None if family != Family::Llama => architecture.begin = None,
+        None => {}
+    }
+    let path = folder.join("generation_config.json");
+    if !path.exists() {
+        return Ok(());
+    }
+    let malformed = |problem: String| Error::Malformed {
+        path: path.clone(),
+        problem,
+    };
+    let json: serde_json::Value = serde_json::from_slice(&read(folder, "generation_config.json")?)
+        .map_err(|e| malformed(e.to_string()))?;
+    let ids = &json["eos_token_id"];
+    if !ids.is_null() {
+        let ids: TokenIds = serde_json::from_value(ids.clone())
+            .map_err(|_| malformed(format!("`eos_token_id` is {ids}")))?;
+        for id in ids.as_slice() {
+            if !architecture.end.contains(id) {
+                architecture.end.push(*id);
+            }
         }
-        Ok(tensor.to_device(device)?)
-    })?;
-    LanguageModel::new(config, weights, tokenizer, hex(&hash.finalize()))
+    }
+    Ok(())
 }
 
 fn read(folder: &Path, file: &str) -> Result<Vec<u8>> {
@@ -75,45 +103,59 @@ fn read(folder: &Path, file: &str) -> Result<Vec<u8>> {
     std::fs::read(&path).map_err(Error::io("read", path))
 }
 
+/// A `config.json`, understood.
+struct Described {
+    family: Family,
+    architecture: Architecture,
+    parts: Parts,
+    /// Present for a plain Llama, which can be trained further.
+    llama: Option<LlamaConfig>,
+}
+
 /// Parses `config.json` and refuses what the forward pass would silently get wrong.
-fn parse_config(folder: &Path, bytes: &[u8]) -> Result<LlamaConfig> {
+fn parse_config(folder: &Path, bytes: &[u8]) -> Result<Described> {
     let path = folder.join("config.json");
-    let malformed = |e: serde_json::Error| Error::Malformed {
+    let malformed = |problem: String| Error::Malformed {
         path: path.clone(),
-        problem: e.to_string(),
+        problem,
     };
-    let json: serde_json::Value = serde_json::from_slice(bytes).map_err(malformed)?;
-    let refuse = |found: String| {
-        Err(Error::UnsupportedArchitecture {
-            path: path.clone(),
-            found,
-            supported: SUPPORTED,
-        })
-    };
-    let architecture = json["architectures"][0]
+    let json: serde_json::Value =
+        serde_json::from_slice(bytes).map_err(|e| malformed(e.to_string()))?;
+    let named = json["architectures"][0]
         .as_str()
-        .or(json["model_type"].as_str());
-    match architecture {
-        Some("LlamaForCausalLM" | "llama") => {}
-        Some(other) => return refuse(other.to_owned()),
-        None => return refuse("nameless".to_owned()),
-    }
-    for key in ["attention_bias", "mlp_bias"] {
-        if json[key] == true {
-            return refuse(format!("Llama with `{key}`"));
+        .or(json["model_type"].as_str())
+        .unwrap_or("nameless");
+    let Some(family) = Family::named(named) else {
+        return Err(Error::UnsupportedArchitecture {
+            path: path.clone(),
+            found: named.to_owned(),
+            supported: SUPPORTED,
+        });
+    };
+    let (architecture, parts) = families::describe(family, &json).map_err(malformed)?;
+    let mut llama = None;
+    if family == Family::Llama {
+        let theta = json["rope_parameters"]["rope_theta"].as_f64();
+        let mut config: LlamaConfig =
+            serde_json::from_value(json).map_err(|e| malformed(e.to_string()))?;
+        config.rope_theta = theta.unwrap_or(config.rope_theta);
+        // The configuration says what training understands; what runs may be more than that.
+        let plain = Architecture {
+            norm_eps: architecture.norm_eps,
+            ..config.architecture()
+        };
+        let biased = parts.qkv_bias || parts.mlp_bias;
+        if plain == architecture && !biased && config.validate().is_ok() {
+            config.rms_norm_eps = f64::from(architecture.norm_eps);
+            llama = Some(config);
         }
     }
-    let rope = &json["rope_parameters"];
-    let scaled = |kind: &serde_json::Value| !kind.is_null() && kind != "default";
-    if !json["rope_scaling"].is_null() || scaled(&rope["rope_type"]) {
-        return refuse("Llama with rotary scaling".to_owned());
-    }
-    let theta = rope["rope_theta"].as_f64();
-    let mut config: LlamaConfig = serde_json::from_value(json).map_err(malformed)?;
-    if let Some(theta) = theta {
-        config.rope_theta = theta;
-    }
-    Ok(config)
+    Ok(Described {
+        family,
+        architecture,
+        parts,
+        llama,
+    })
 }
 
 /// The weight files of a folder, in name order.
@@ -147,27 +189,17 @@ fn weight_files(folder: &Path) -> Result<Vec<String>> {
     Ok(files.into_iter().collect())
 }
 
-/// Adds the tensors of one file that the configuration asks for, as f32 on the CPU.
-fn collect(
-    path: &Path,
-    bytes: &[u8],
-    config: &LlamaConfig,
-    tensors: &mut HashMap<String, Tensor>,
-) -> Result<()> {
+/// Adds the tensors of one file as f32.
+fn collect(path: &Path, bytes: &[u8], tensors: &mut Tensors) -> Result<()> {
     let malformed = |problem: String| Error::Malformed {
         path: path.to_owned(),
         problem,
     };
     let file = SafeTensors::deserialize(bytes).map_err(|e| malformed(e.to_string()))?;
-    for (name, _) in config.tensor_shapes() {
-        let Ok(view) = file.tensor(&name) else {
-            continue;
-        };
+    for (name, view) in file.iter() {
         let values = floats(&view)
             .ok_or_else(|| malformed(format!("tensor `{name}` is {:?}", view.dtype())))?;
-        let tensor = Tensor::from_vec(values, view.shape(), &Device::Cpu)?;
-        debug_assert_eq!(tensor.dtype(), DType::F32);
-        tensors.insert(name, tensor);
+        tensors.insert(name.to_owned(), view.shape().to_vec(), values);
     }
     Ok(())
 }
@@ -236,7 +268,14 @@ mod tests {
         let folder = exported();
         let model = load(folder.path(), &Device::Cpu).unwrap();
         let weights = init::random_weights(&init::test_config(), 0.2, 5).unwrap();
-        for (loaded, written) in model.weights().list().into_iter().zip(weights.list()) {
+        for (loaded, written) in model
+            .llama()
+            .unwrap()
+            .1
+            .list()
+            .into_iter()
+            .zip(weights.list())
+        {
             let loaded = loaded.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let written = written.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             for (a, b) in loaded.iter().zip(written) {
@@ -278,12 +317,8 @@ mod tests {
         .unwrap();
         std::fs::remove_file(path).unwrap();
         let sharded = load(folder.path(), &Device::Cpu).unwrap();
-        for (a, b) in whole
-            .weights()
-            .list()
-            .into_iter()
-            .zip(sharded.weights().list())
-        {
+        let (whole, sharded) = (whole.llama().unwrap().1, sharded.llama().unwrap().1);
+        for (a, b) in whole.list().into_iter().zip(sharded.list()) {
             assert_eq!(
                 a.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
                 b.flatten_all().unwrap().to_vec1::<f32>().unwrap()
@@ -342,11 +377,18 @@ mod tests {
     }
 
     #[test]
-    fn rotary_scaling_is_refused_rather_than_ignored() {
+    fn rotary_scaling_that_is_not_understood_is_refused_rather_than_ignored() {
         let folder = exported();
         edit_config(folder.path(), |json| {
-            json["rope_scaling"] = serde_json::json!({"rope_type": "llama3", "factor": 8.0});
+            json["rope_scaling"] = serde_json::json!({"rope_type": "yarn", "factor": 8.0});
         });
-        assert!(refusal(folder.path()).contains("rotary scaling"));
+        assert!(refusal(folder.path()).contains("rotary scaling `yarn`"));
+    }
+
+    #[test]
+    fn a_tensor_that_the_configuration_does_not_mention_is_refused() {
+        let folder = exported();
+        edit_config(folder.path(), |json| json["num_hidden_layers"] = 1.into());
+        assert!(refusal(folder.path()).contains("model.layers.1."));
     }
 }

@@ -3,23 +3,28 @@
 use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
 
+use crate::architecture::Architecture;
 use crate::config::LlamaConfig;
+use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::tokenizer::TextTokenizer;
 use crate::weights::LlamaWeights;
 
-/// A decoder with its tokenizer.
+/// A decoder with its tokenizer; cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct LanguageModel {
     pub(crate) network: Network,
     /// Text to tokens and back.
     pub tokenizer: TextTokenizer,
+    device: Device,
+    /// Present where the model can be trained further here.
+    llama: Option<LlamaConfig>,
     digest: String,
 }
 
 impl LanguageModel {
-    /// Puts a model together from parts, on the device of the weights.
+    /// Puts a Llama together from parts, on the device of the weights.
     ///
     /// `digest` identifies the weights in provenance; see [`weights_digest`].
     ///
@@ -28,17 +33,11 @@ impl LanguageModel {
     /// [`Error::ShapeMismatch`].
     pub fn new(
         config: LlamaConfig,
-        weights: LlamaWeights,
+        weights: &LlamaWeights,
         tokenizer: TextTokenizer,
         digest: String,
     ) -> Result<Self> {
         config.validate()?;
-        if tokenizer.vocab_size() > config.vocab_size {
-            return Err(Error::VocabularyMismatch {
-                tokenizer: tokenizer.vocab_size(),
-                model: config.vocab_size,
-            });
-        }
         for ((name, expected), tensor) in config.tensor_shapes().into_iter().zip(weights.list()) {
             if tensor.dims() != expected {
                 return Err(Error::ShapeMismatch {
@@ -48,26 +47,64 @@ impl LanguageModel {
                 });
             }
         }
-        Ok(Self {
-            network: Network::new(config, weights)?,
+        let device = weights.embedding.device().clone();
+        let decoder = Decoder::from_llama(weights)?;
+        let architecture = config.architecture();
+        Self::of_family(
+            architecture,
+            decoder,
+            &device,
             tokenizer,
+            Some(config),
+            digest,
+        )
+    }
+
+    /// Puts a model of any family together.
+    pub(crate) fn of_family(
+        architecture: Architecture,
+        decoder: Decoder,
+        device: &Device,
+        tokenizer: TextTokenizer,
+        llama: Option<LlamaConfig>,
+        digest: String,
+    ) -> Result<Self> {
+        if tokenizer.vocab_size() > architecture.vocab {
+            return Err(Error::VocabularyMismatch {
+                tokenizer: tokenizer.vocab_size(),
+                model: architecture.vocab,
+            });
+        }
+        Ok(Self {
+            network: Network::new(architecture, decoder, device)?,
+            tokenizer,
+            device: device.clone(),
+            llama,
             digest,
         })
     }
 
-    /// Sizes of the model.
-    pub fn config(&self) -> &LlamaConfig {
-        &self.network.config
+    /// What the forward pass knows of the model.
+    pub fn architecture(&self) -> &Architecture {
+        self.network.architecture()
     }
 
-    /// The tensors, f32.
-    pub fn weights(&self) -> &LlamaWeights {
-        &self.network.weights
+    /// Configuration and weights for training, f32 on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::NotTrainable`] for anything but a plain Llama.
+    pub fn llama(&self) -> Result<(LlamaConfig, LlamaWeights)> {
+        let Some(config) = &self.llama else {
+            return Err(Error::NotTrainable {
+                family: self.architecture().family.clone(),
+            });
+        };
+        Ok((config.clone(), self.network.decoder().to_llama(config)?))
     }
 
     /// Where it runs.
     pub fn device(&self) -> &Device {
-        self.network.device()
+        &self.device
     }
 
     /// SHA-256 of what the model was loaded from, in hex.
@@ -77,15 +114,17 @@ impl LanguageModel {
 
     /// Longest text, in tokens.
     pub fn context(&self) -> usize {
-        self.config().max_position_embeddings
+        self.architecture().context
     }
 
     /// Tokens that end a text.
     pub fn end_tokens(&self) -> &[u32] {
-        self.config()
-            .eos_token_id
-            .as_ref()
-            .map_or(&[], |ids| ids.as_slice())
+        &self.architecture().end
+    }
+
+    /// The token that begins a document, if the model has one.
+    pub fn begin_token(&self) -> Option<u32> {
+        self.architecture().begin
     }
 
     /// Tokens of a prompt, after the token that begins a document where the model has one.
@@ -94,7 +133,7 @@ impl LanguageModel {
     /// [`Error::Tokenizer`] from the library.
     pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
         let mut ids = self.tokenizer.encode(prompt)?;
-        if let Some(begin) = self.config().bos_token_id
+        if let Some(begin) = self.begin_token()
             && ids.first() != Some(&begin)
         {
             ids.insert(0, begin);

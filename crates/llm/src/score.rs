@@ -1,17 +1,19 @@
 //! How likely a model finds a continuation after a prompt.
 //!
+//! ```text
+//! requests ─ by prompt ─> jobs ─ one session per thread ─ batches without padding ─> scores
+//! ```
 //! Requests with the same prompt share its computation: the prompt is run once, its keys and
-//! values serve every continuation. All other requests are batched as whole texts.
+//! values serve every continuation. Logits are computed for the continuations alone.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
-
-use candle_core::Tensor;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 use crate::error::{Error, Result};
+use crate::host::{Segment, kernels};
 use crate::model::LanguageModel;
-use crate::network::Past;
-use crate::pretrain::kernels;
+use crate::network::Session;
 use crate::progress::{Progress, stop_if_cancelled};
 
 /// One continuation to score.
@@ -32,8 +34,15 @@ pub struct Score {
     pub tokens: usize,
 }
 
-/// Rows computed at once.
-const ROWS: usize = 16;
+/// Tokens computed at once: enough to keep the matrix products busy, few enough for their
+/// results to stay in the second-level cache.
+const TOKENS: usize = 256;
+/// Logits are computed for this many tokens at a time.
+const LOGIT_ROWS: usize = 64;
+/// Most rows computed at once; bounds the cache's memory.
+const ROWS: usize = 32;
+/// Rows of one job at most, so that the sessions end at the same time.
+const ROWS_PER_JOB: usize = 64;
 
 /// Scores every request, in order.
 ///
@@ -49,48 +58,103 @@ pub fn score(
     progress: &mut dyn FnMut(Progress),
     cancel: &AtomicBool,
 ) -> Result<Vec<Score>> {
-    let mut scores = vec![
-        Score {
-            mean_log_likelihood: 0.0,
-            tokens: 0
-        };
-        requests.len()
-    ];
-    let mut done = 0;
-    let mut report = |rows: usize| {
-        done += rows as u64;
-        progress(Progress {
-            stage: "score",
-            done,
-            total: Some(requests.len() as u64),
-            note: String::new(),
-        });
+    let nothing = Score {
+        mean_log_likelihood: 0.0,
+        tokens: 0,
     };
+    let mut scores = vec![nothing; requests.len()];
+    let jobs = jobs(model, requests)?;
+    let reach = |row: &Row| row.prompt.len() + row.continuation.len();
+    let rows = || jobs.iter().flat_map(|job| &job.rows);
+    let longest = rows().map(reach).max().unwrap_or(0);
+    let most = jobs.iter().map(|job| job.rows.len()).max().unwrap_or(0);
+    let empty = requests.len() - rows().count();
+    let slots = ROWS.min(most) + 1;
+    let (sessions, threads) = model.network.sessions(jobs.len());
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..sessions {
+            let (sender, jobs, next, stop) = (sender.clone(), &jobs, &next, &stop);
+            scope.spawn(move || {
+                let work = || -> Result<()> {
+                    let mut session = model.network.session(slots, longest, threads)?;
+                    while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        score_job(&mut session, job, &|done| {
+                            // Nobody listens any more after a failure elsewhere.
+                            let _ = sender.send(Ok(done));
+                            stop_if_cancelled(cancel)?;
+                            stop_if_cancelled(stop)
+                        })?;
+                    }
+                    Ok(())
+                };
+                if let Err(error) = work() {
+                    let _ = sender.send(Err(error));
+                }
+            });
+        }
+        drop(sender);
+        let (mut done, mut failed) = (empty as u64, None);
+        for message in receiver {
+            match message {
+                Ok(scored) => {
+                    for (request, score) in scored {
+                        scores[request] = score;
+                        done += 1;
+                    }
+                    progress(Progress {
+                        stage: "score",
+                        done,
+                        total: Some(requests.len() as u64),
+                        note: String::new(),
+                    });
+                }
+                Err(error) => {
+                    stop.store(true, Ordering::Relaxed);
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(scores),
+        }
+    })
+}
+
+/// Rows that go on from the same tokens.
+struct Job {
+    /// First tokens of every row's prompt, computed once.
+    shared: usize,
+    rows: Vec<Row>,
+}
+
+/// Cuts the requests into jobs; empty continuations need none.
+fn jobs(model: &LanguageModel, requests: &[ScoreRequest]) -> Result<Vec<Job>> {
+    let mut encoded = HashMap::new();
+    let mut jobs = Vec::new();
     let mut alone = Vec::new();
     for (prompt, members) in by_prompt(requests) {
-        stop_if_cancelled(cancel)?;
-        let rows = encode_group(model, requests, prompt, &members)?;
-        if rows.len() == 1 {
-            alone.extend(rows);
-            continue;
+        let rows = encode_group(model, requests, prompt, &members, &mut encoded)?;
+        match rows.len() {
+            1 => alone.extend(rows),
+            _ => push_jobs(&mut jobs, rows[0].prompt.len() - 1, rows),
         }
-        let shared = rows[0].prompt.len() - 1;
-        let past = match shared {
-            0 => None,
-            _ => Some(model.network.whole(&rows[0].prompt[..shared], 1, None)?.1),
-        };
-        score_rows(
-            model,
-            past.as_ref(),
-            shared,
-            rows,
-            &mut scores,
-            &mut report,
-            cancel,
-        )?;
     }
-    score_rows(model, None, 0, alone, &mut scores, &mut report, cancel)?;
-    Ok(scores)
+    push_jobs(&mut jobs, 0, alone);
+    Ok(jobs)
+}
+
+fn push_jobs(jobs: &mut Vec<Job>, shared: usize, mut rows: Vec<Row>) {
+    rows.retain(|row| !row.continuation.is_empty());
+    // Long rows first: the last job of all is then a short one.
+    rows.sort_by_key(|row| std::cmp::Reverse(row.prompt.len() + row.continuation.len()));
+    while !rows.is_empty() {
+        let rest = rows.split_off(ROWS_PER_JOB.min(rows.len()));
+        let rows = std::mem::replace(&mut rows, rest);
+        jobs.push(Job { shared, rows });
+    }
 }
 
 /// A request as tokens.
@@ -134,6 +198,7 @@ fn encode_group(
     requests: &[ScoreRequest],
     prompt: &str,
     members: &[usize],
+    encoded: &mut HashMap<String, Vec<u32>>,
 ) -> Result<Vec<Row>> {
     let mut prompt = model.encode_prompt(prompt)?;
     if prompt.is_empty() {
@@ -150,7 +215,16 @@ fn encode_group(
     let mut rows = Vec::with_capacity(members.len());
     let mut longest = 0;
     for request in members {
-        let mut continuation = model.tokenizer.encode(&requests[*request].continuation)?;
+        let text = &requests[*request].continuation;
+        // A judge asks for the same text after many prompts.
+        let mut continuation = match encoded.get(text) {
+            Some(tokens) => tokens.clone(),
+            None => {
+                let tokens = model.tokenizer.encode(text)?;
+                encoded.insert(text.clone(), tokens.clone());
+                tokens
+            }
+        };
         continuation.truncate(model.context());
         longest = longest.max(continuation.len());
         rows.push(Row {
@@ -168,58 +242,83 @@ fn encode_group(
     Ok(rows)
 }
 
-/// Scores rows that all go on from `past`, which holds the first `shared` tokens of each.
-fn score_rows(
-    model: &LanguageModel,
-    past: Option<&Past>,
-    shared: usize,
-    mut rows: Vec<Row>,
-    scores: &mut [Score],
-    report: &mut dyn FnMut(usize),
-    cancel: &AtomicBool,
+/// Scores a job: what its rows share is computed once, into the first slot.
+fn score_job(
+    session: &mut Session<'_>,
+    job: &Job,
+    report: &dyn Fn(Vec<(usize, Score)>) -> Result<()>,
 ) -> Result<()> {
-    // Similar lengths together: less padding.
-    rows.sort_by_key(|row| row.prompt.len() + row.continuation.len());
-    for batch in rows.chunks(ROWS) {
-        stop_if_cancelled(cancel)?;
-        let fed: Vec<Vec<u32>> = batch.iter().map(|row| row.inputs(shared)).collect();
-        let length = fed.iter().map(Vec::len).max().unwrap_or(0);
-        let padded: Vec<u32> = fed
-            .iter()
-            .flat_map(|row| row.iter().copied().chain(std::iter::repeat(0)).take(length))
-            .collect();
-        let (hidden, _) = model.network.whole(&padded, batch.len(), past)?;
-        for (index, row) in batch.iter().enumerate() {
-            let first = index * length + row.prompt.len() - 1 - shared;
-            let hidden = hidden.narrow(0, first, row.continuation.len())?;
-            scores[row.request] = score_one(model, &hidden, &row.continuation)?;
+    let shared = job.shared;
+    if shared > 0 {
+        session.forward(&[Segment {
+            slot: 0,
+            position: 0,
+            tokens: &job.rows[0].prompt[..shared],
+            keep: 0,
+        }])?;
+    }
+    let mut filled = 0;
+    let mut rest = &job.rows[..];
+    while !rest.is_empty() {
+        let mut tokens = 0;
+        let fits = |row: &&Row| {
+            tokens += row.prompt.len() - shared + row.continuation.len();
+            tokens <= TOKENS
+        };
+        let count = rest.iter().take(ROWS).take_while(fits).count().max(1);
+        let (batch, after) = rest.split_at(count);
+        rest = after;
+        for slot in filled..count {
+            session.copy_prefix(0, slot + 1, shared)?;
         }
-        report(batch.len());
+        filled = filled.max(count);
+        report(score_batch(session, batch, shared)?)?;
     }
     Ok(())
 }
 
-fn score_one(model: &LanguageModel, hidden: &Tensor, targets: &[u32]) -> Result<Score> {
-    if targets.is_empty() {
-        return Ok(Score {
-            mean_log_likelihood: 0.0,
-            tokens: 0,
-        });
+fn score_batch(
+    session: &mut Session<'_>,
+    batch: &[Row],
+    shared: usize,
+) -> Result<Vec<(usize, Score)>> {
+    let inputs: Vec<Vec<u32>> = batch.iter().map(|row| row.inputs(shared)).collect();
+    let rows = inputs.iter().zip(batch).enumerate();
+    let segments: Vec<Segment<'_>> = rows
+        .map(|(index, (tokens, row))| Segment {
+            slot: index + 1,
+            position: shared,
+            tokens,
+            keep: row.continuation.len(),
+        })
+        .collect();
+    session.forward(&segments)?;
+    let targets: Vec<u32> = batch
+        .iter()
+        .flat_map(|row| row.continuation.clone())
+        .collect();
+    let mut nats = Vec::with_capacity(targets.len());
+    for (chunk, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
+        let logits = session.logits(chunk * LOGIT_ROWS, targets.len())?;
+        let vocab = logits.len() / targets.len();
+        for (row, target) in logits.chunks_exact(vocab).zip(targets) {
+            nats.push(kernels::log_likelihood(row, *target as usize));
+        }
     }
-    let mut logits = model
-        .network
-        .logits(hidden)?
-        .flatten_all()?
-        .to_vec1::<f32>()?;
-    let vocab = logits.len() / targets.len();
-    let rows = logits.chunks_exact_mut(vocab).zip(targets);
-    let nats: f64 = rows
-        .map(|(row, target)| f64::from(kernels::cross_entropy(row, *target as usize, 1.0)))
-        .sum();
-    Ok(Score {
-        mean_log_likelihood: -nats / targets.len() as f64,
-        tokens: targets.len(),
-    })
+    let mut nats = nats.into_iter();
+    let score = |row: &Row| {
+        let tokens = row.continuation.len();
+        let sum: f64 = nats.by_ref().take(tokens).sum();
+        let mean_log_likelihood = sum / tokens as f64;
+        (
+            row.request,
+            Score {
+                mean_log_likelihood,
+                tokens,
+            },
+        )
+    };
+    Ok(batch.iter().map(score).collect())
 }
 
 #[cfg(test)]
@@ -249,10 +348,15 @@ mod tests {
         let mut text = prompt.to_vec();
         let mut sum = 0.0;
         for target in continuation {
-            let (hidden, _) = model.network.whole(&text, 1, None).unwrap();
-            let last = hidden.narrow(0, text.len() - 1, 1).unwrap();
-            let logits = model.network.logits(&last).unwrap().flatten_all().unwrap();
-            let logits = logits.to_vec1::<f32>().unwrap();
+            let mut session = model.network.session(1, text.len(), 1).unwrap();
+            let segment = Segment {
+                slot: 0,
+                position: 0,
+                tokens: &text,
+                keep: 1,
+            };
+            session.forward(&[segment]).unwrap();
+            let logits = session.logits(0, 1).unwrap().to_vec();
             let total: f64 = logits.iter().map(|l| f64::from(*l).exp()).sum();
             sum += f64::from(logits[*target as usize]) - total.ln();
             text.push(*target);

@@ -27,5 +27,5 @@ pub(crate) fn model_of_context(seed: u64, context: usize) -> LanguageModel {
     };
     let weights = init::random_weights(&config, 0.25, seed).expect("sizes are valid");
     let digest = weights_digest(&config, &weights).expect("weights are on the CPU");
-    LanguageModel::new(config, weights, tokenizer, digest).expect("parts belong together")
+    LanguageModel::new(config, &weights, tokenizer, digest).expect("parts belong together")
 }

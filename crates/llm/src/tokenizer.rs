@@ -141,6 +141,18 @@ impl TextTokenizer {
             })
     }
 
+    /// The special token that the tokenizer itself puts before every text, if any.
+    pub(crate) fn first_special(&self) -> Result<Option<u32>> {
+        let encoding = self
+            .inner
+            .encode_fast("", true)
+            .map_err(|e| Error::Tokenizer {
+                action: "encode",
+                problem: e.to_string(),
+            })?;
+        Ok(encoding.get_ids().first().copied())
+    }
+
     /// The text of some tokens; special tokens are left out.
     ///
     /// # Errors

@@ -278,8 +278,7 @@ pub(super) mod tests {
             max_new_tokens: 16,
             sampling: Sampling {
                 temperature: 1.0,
-                top_k: None,
-                top_p: None,
+                ..Sampling::greedy()
             },
             quality: QualityOptions {
                 words_min: 1,

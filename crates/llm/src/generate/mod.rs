@@ -1,19 +1,23 @@
 //! Batched text generation with a key-value cache.
 //!
 //! ```text
-//! requests ─> slots (at most `batch_max`) ─ step ─ step ─ ... a finished slot takes the next request
+//! requests ─> one session per thread, `batch_max` slots in all ─ step ─ step ─ ...
+//!             a text that ends leaves its slot to the next request at once
 //! ```
 //! Every request has its own seed, position and stop conditions, so its text does not depend on
 //! what else is in the batch: logits agree across batch sizes to f32 rounding (about 1e-5), and
-//! only a draw that falls into that gap could differ. Start reading at [`generate`].
+//! only a draw that falls into that gap could differ. Prompts that begin alike are computed once.
+//! Start reading at [`generate`]; [`generate_and_tell`] also tells every piece of text as it is
+//! made.
 //!
-//! Deliberately absent: beam search, chat templates, streaming.
+//! Deliberately absent: beam search.
 
 mod batch;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 
-use self::batch::Batch;
+use self::batch::{Batch, Told};
 use crate::error::{Error, Result};
 use crate::model::LanguageModel;
 use crate::progress::{Progress, stop_if_cancelled};
@@ -84,6 +88,20 @@ pub struct Generation {
     pub finish: Finish,
 }
 
+/// What a running generation tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A request's text goes on with this; the pieces of a request joined are its text.
+    Piece {
+        /// Index of the request.
+        request: usize,
+        /// More of its text.
+        text: String,
+    },
+    /// A text has ended.
+    Progress(Progress),
+}
+
 /// Generates one text per request, in the order of the requests.
 ///
 /// # Errors
@@ -95,39 +113,152 @@ pub fn generate(
     progress: &mut dyn FnMut(Progress),
     cancel: &AtomicBool,
 ) -> Result<Vec<Generation>> {
-    let prompts = check(model, requests, options)?;
-    let reach = |(prompt, request): (&Vec<u32>, &Request)| prompt.len() + request.max_new_tokens;
-    let longest = prompts.iter().zip(requests).map(reach).max().unwrap_or(0);
-    let slots = options.batch_max.min(requests.len());
-    let cache = model.network.cache(slots, longest.min(model.context()))?;
-    let mut batch = Batch::new(model, requests, &prompts, cache);
-    let mut finished: Vec<Option<Generation>> = vec![None; requests.len()];
-    let (mut next, mut done, mut tokens) = (0, 0, 0u64);
-    while done < requests.len() {
-        stop_if_cancelled(cancel)?;
-        let before = done;
-        while batch.running() < slots && next < requests.len() {
-            if let Some(text) = batch.start(next)? {
-                finished[next] = Some(text);
-                done += 1;
-            }
-            next += 1;
+    let mut tell = |event: Event| {
+        if let Event::Progress(made) = event {
+            progress(made);
         }
-        tokens += batch.running() as u64;
-        for (index, text) in batch.step()? {
-            finished[index] = Some(text);
-            done += 1;
-        }
-        if done > before {
-            progress(Progress {
-                stage: "generate",
-                done: done as u64,
-                total: Some(requests.len() as u64),
-                note: format!("{tokens} tokens"),
+    };
+    run(model, requests, options, false, &mut tell, cancel)
+}
+
+/// The same, telling every piece of text as soon as it is certain.
+///
+/// # Errors
+/// Those of [`generate`].
+pub fn generate_and_tell(
+    model: &LanguageModel,
+    requests: &[Request],
+    options: &GenerateOptions,
+    tell: &mut dyn FnMut(Event),
+    cancel: &AtomicBool,
+) -> Result<Vec<Generation>> {
+    run(model, requests, options, true, tell, cancel)
+}
+
+/// What all sessions of a generation share.
+struct Task<'a> {
+    requests: &'a [Request],
+    prompts: Vec<Vec<u32>>,
+    /// The next request that nobody has begun.
+    next: AtomicUsize,
+    listen: bool,
+    /// Raised when a session has failed: the others need not go on.
+    stop: AtomicBool,
+}
+
+fn run(
+    model: &LanguageModel,
+    requests: &[Request],
+    options: &GenerateOptions,
+    listen: bool,
+    tell: &mut dyn FnMut(Event),
+    cancel: &AtomicBool,
+) -> Result<Vec<Generation>> {
+    let task = Task {
+        requests,
+        prompts: check(model, requests, options)?,
+        next: AtomicUsize::new(0),
+        listen,
+        stop: AtomicBool::new(false),
+    };
+    let most = options.batch_max.min(requests.len());
+    let (sessions, threads) = model.network.sessions(most);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for number in 0..sessions {
+            let slots = most / sessions + usize::from(number < most % sessions);
+            let (sender, task) = (sender.clone(), &task);
+            scope.spawn(move || {
+                if let Err(error) = work(model, task, slots, threads, &sender, cancel) {
+                    // Nobody listens any more after a panic of the caller's.
+                    let _ = sender.send(Err(error));
+                }
             });
         }
+        drop(sender);
+        collect(&task, receiver, tell)
+    })
+}
+
+/// One session: takes requests until none is left.
+fn work(
+    model: &LanguageModel,
+    task: &Task<'_>,
+    slots: usize,
+    threads: usize,
+    sender: &mpsc::Sender<Result<Vec<Told>>>,
+    cancel: &AtomicBool,
+) -> Result<()> {
+    let reach = |(prompt, request): (&Vec<u32>, &Request)| prompt.len() + request.max_new_tokens;
+    let longest = task.prompts.iter().zip(task.requests).map(reach).max();
+    let capacity = longest.unwrap_or(0).min(model.context());
+    let session = model.network.session(slots, capacity, threads)?;
+    let mut batch = Batch::new(model, task, slots, session);
+    let mut waiting = None;
+    let mut next = std::iter::from_fn(|| {
+        let index = task.next.fetch_add(1, Ordering::Relaxed);
+        (index < task.requests.len()).then_some(index)
+    })
+    .filter(|index| task.requests[*index].max_new_tokens > 0);
+    loop {
+        stop_if_cancelled(cancel)?;
+        stop_if_cancelled(&task.stop)?;
+        batch.fill(&mut next, &mut waiting)?;
+        if batch.running() == 0 {
+            return Ok(());
+        }
+        let told = batch.step()?;
+        if !told.is_empty() && sender.send(Ok(told)).is_err() {
+            return Ok(());
+        }
     }
-    Ok(finished.into_iter().flatten().collect())
+}
+
+/// Puts the texts in order as they end, and tells the caller.
+fn collect(
+    task: &Task<'_>,
+    receiver: mpsc::Receiver<Result<Vec<Told>>>,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Vec<Generation>> {
+    let none_wanted = |request: &Request| {
+        (request.max_new_tokens == 0).then(|| Generation {
+            text: String::new(),
+            tokens: 0,
+            finish: Finish::Length,
+        })
+    };
+    let mut finished: Vec<Option<Generation>> = task.requests.iter().map(none_wanted).collect();
+    let (mut done, mut tokens, mut failed) = (finished.iter().flatten().count() as u64, 0, None);
+    for message in receiver {
+        let told = match message {
+            Ok(told) => told,
+            Err(error) => {
+                task.stop.store(true, Ordering::Relaxed);
+                failed.get_or_insert(error);
+                continue;
+            }
+        };
+        for told in told {
+            match told {
+                Told::Piece(request, text) => tell(Event::Piece { request, text }),
+                Told::Ended(request, generation) => {
+                    done += 1;
+                    tokens += generation.tokens;
+                    finished[request] = Some(generation);
+                    tell(Event::Progress(Progress {
+                        stage: "generate",
+                        done,
+                        total: Some(task.requests.len() as u64),
+                        note: format!("{tokens} tokens"),
+                    }));
+                }
+            }
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(finished.into_iter().flatten().collect()),
+    }
 }
 
 /// Encodes the prompts and refuses what could not run.
@@ -143,10 +274,7 @@ fn check(
             remedy: "it must be at least 1",
         });
     }
-    let begin = model
-        .config()
-        .bos_token_id
-        .or(model.end_tokens().first().copied());
+    let begin = model.begin_token().or(model.end_tokens().first().copied());
     let encode = |(index, request): (usize, &Request)| {
         request.sampling.validate()?;
         let mut ids = model.encode_prompt(&request.prompt)?;
@@ -192,6 +320,8 @@ mod tests {
                 temperature: 1.0,
                 top_k: Some(40),
                 top_p: Some(0.9),
+                min_p: Some(0.01),
+                repetition_penalty: Some(1.1),
             },
             ..Request::default()
         };
@@ -245,8 +375,7 @@ mod tests {
             max_new_tokens: 10_000,
             sampling: Sampling {
                 temperature: 3.0,
-                top_k: None,
-                top_p: None,
+                ..Sampling::greedy()
             },
             seed: 2,
             ..Request::default()

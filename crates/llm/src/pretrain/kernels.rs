@@ -11,7 +11,7 @@ const LANES: usize = 16;
 /// Cody-Waite reduction and the degree-5 polynomial of Cephes `expf` (Moshier, 1992).
 #[inline(always)]
 #[allow(clippy::excessive_precision)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low mantissa bits.
     const ROUND: f32 = 12_582_912.0;
     let x = if x > 88.0 { 88.0 } else { x };

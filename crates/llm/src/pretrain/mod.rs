@@ -344,7 +344,7 @@ mod tests {
             "{before:?} {after:?}"
         );
         let loaded = crate::load(folder.path(), &candle_core::Device::Cpu).unwrap();
-        assert!((bits(loaded.weights()).loss - after.loss).abs() < 0.05);
+        assert!((bits(&loaded.llama().unwrap().1).loss - after.loss).abs() < 0.05);
     }
 
     #[test]

@@ -139,8 +139,8 @@ fn options(context: &StepContext<'_>, model: &Model) -> Result<AugmentOptions, S
         max_new_tokens: with.count_or("tokens_max", 64 * samples)?,
         sampling: Sampling {
             temperature: with.float("temperature")?,
-            top_k: None,
             top_p: Some(with.float("top_p")?),
+            ..Sampling::greedy()
         },
         batch_max: with.count("batch")?,
         retries_max: with.count("retries_max")?,
