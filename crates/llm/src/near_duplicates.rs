@@ -245,7 +245,7 @@ mod tests {
             let words: Vec<usize> = (0..20).map(|_| below(400)).collect();
             for _ in 0..members {
                 let mut words = words.clone();
-                for _ in 0..below(8) {
+                for _ in 0..below(4) {
                     let place = below(words.len());
                     words[place] = below(400);
                 }
