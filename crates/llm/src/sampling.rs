@@ -202,7 +202,7 @@ impl Sampler {
             let count = nucleus(rest, top_p * kept);
             rest = &mut rest[..count];
         }
-        let least = rest.iter().copied().max_by(|a, b| likelier(a, b))?;
+        let least = rest.iter().copied().max_by(likelier)?;
         let lightest = sampling.min_p.unwrap_or(0.0) as f32;
         // A weight below min-p cannot be the most likely one, which weighs 1.
         Some(if least.0 < lightest {
