@@ -581,6 +581,24 @@ mod tests {
     use crate::model::{Base, Lora, ScratchConfig, Vocabulary};
     use crate::train::{CheckpointOptions, Example, Precision, add_heads};
 
+    /// In a process of their own: one process loads one library, and the tests of `runtime` want
+    /// none to be loaded.
+    #[test]
+    fn tests_with_the_library_pass() {
+        let done = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--nocapture", "train::run::tests::"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        println!("{said}");
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        assert!(said.contains("3 passed"), "{said}");
+    }
+
     fn library() -> Option<Runtime> {
         const PATH: &str = concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -642,6 +660,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "loads the library: run by `tests_with_the_library_pass`"]
     fn the_optimizer_in_the_graph_is_the_optimizer_outside() {
         let Some(runtime) = library() else { return };
         for options in [
@@ -669,6 +688,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "loads the library: run by `tests_with_the_library_pass`"]
     fn products_of_bf16_numbers_train_almost_the_same_weights() {
         let Some(runtime) = library() else { return };
         if !crate::kernels::bf16_products() {
@@ -688,6 +708,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "loads the library: run by `tests_with_the_library_pass`"]
     fn a_run_with_the_optimizer_in_the_graph_goes_on_bit_for_bit() {
         let Some(runtime) = library() else { return };
         let folder = tempfile::tempdir().unwrap();
