@@ -1,8 +1,6 @@
 //! Measures a model folder: generated, scored and trained tokens per second.
 //!
 //! `cargo run --release -p noisegate-llm --example speed -- FOLDER [BATCH...]`
-//!
-//! Prints one JSON object a line; `benches/llm_vs_transformers.py` reads them.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
