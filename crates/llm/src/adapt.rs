@@ -16,6 +16,10 @@ use crate::progress::{Progress, stop_if_cancelled};
 use crate::prompts::PromptStyle;
 use crate::sample::{Sample, derived_seed};
 
+/// Tokens of a stretch of text: about a group of demonstrations. A longer one would make a step
+/// dearer without teaching more.
+pub const WINDOW: usize = 128;
+
 /// Options of an adaptation.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,7 +29,7 @@ pub struct AdaptOptions {
     /// Demonstrations of one label written one after another, as a prompt with one fewer shots
     /// and its answer would be.
     pub group: usize,
-    /// Texts of the model's context length in one training step.
+    /// Stretches of text in one training step, of [`WINDOW`] tokens or the model's context.
     pub batch_windows: usize,
     /// Fewest training steps; few demonstrations are read more than `epochs` times.
     pub steps_min: usize,
@@ -38,13 +42,14 @@ pub struct AdaptOptions {
 impl Default for AdaptOptions {
     fn default() -> Self {
         Self {
-            epochs: 4,
+            epochs: 2,
             group: 3,
             batch_windows: 4,
-            steps_min: 50,
+            steps_min: 40,
             optimizer: OptimizerOptions {
-                matrix_rate: 2e-2,
-                adam_rate: 8e-3,
+                muon: false,
+                matrix_rate: 2e-3,
+                adam_rate: 4e-3,
                 ..OptimizerOptions::default()
             },
             seed: 0,
@@ -84,7 +89,7 @@ pub fn adapt(
             });
         }
     }
-    let window = model.context();
+    let window = model.context().min(WINDOW);
     let batch = window * options.batch_windows;
     let tokens = training_tokens(model, demonstrations, options, batch)?;
     let steps = (tokens.len() - 1) / batch;

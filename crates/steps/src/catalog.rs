@@ -113,7 +113,7 @@ fn augment() -> StepSignature {
         .with(ParamSpec::choice("style", &["completion", "instruction"]).or_null().help("how the model is asked, by default `completion`, and `instruction` with a served model: base models go on with a text, instructed ones are told what to do"))
         .with(ParamSpec::int("shots", 1, 16).default(2).help("demonstrations of the wanted label in a prompt"))
         .with(ParamSpec::int("contrast_shots", 0, 16).default(0).help("demonstrations of other labels in a prompt"))
-        .with(ParamSpec::int("adapt_epochs", 0, 100).or_null().help("passes of training on the demonstrations before imitating them, by default 4, and 0 with a served model; 0 for large models"))
+        .with(ParamSpec::int("adapt_epochs", 0, 100).or_null().help("passes of training on the demonstrations before imitating them, by default 2, and 0 with a served model; 0 for large models"))
         .with(ParamSpec::int("samples_per_answer", 1, 64).default(4).help("with style `instruction`: samples asked for at once"))
         .with(ParamSpec::int("batch", 1, 512).default(32).help("sequences generated together; a served model has its own `concurrency`"))
         .with(ParamSpec::int("tokens_max", 4, 8192).or_null().help("longest answer, by default 64 a sample"))

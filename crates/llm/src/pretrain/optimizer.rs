@@ -18,7 +18,11 @@ use crate::weights::LlamaWeights;
 /// Learning rates at their peak, and the constants of both optimisers.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OptimizerOptions {
-    /// Muon's learning rate for the matrices of the layers.
+    /// Whether Muon moves the matrices of the layers. Its orthogonalisation costs as much as
+    /// the gradients of about a thousand tokens: too much for steps smaller than that, which
+    /// AdamW then takes.
+    pub muon: bool,
+    /// The learning rate for the matrices of the layers.
     pub matrix_rate: f64,
     /// AdamW's learning rate for the embedding and the gains.
     pub adam_rate: f64,
@@ -31,6 +35,7 @@ pub struct OptimizerOptions {
 impl Default for OptimizerOptions {
     fn default() -> Self {
         Self {
+            muon: true,
             matrix_rate: 0.02,
             adam_rate: 4e-3,
             weight_decay: 0.1,
@@ -64,8 +69,7 @@ impl Optimizer {
             .into_iter()
             .map(|(name, shape)| {
                 let zeros = vec![0f32; shape.iter().product()];
-                let inside = shape.len() == 2 && name.contains(".layers.");
-                let slot = if inside {
+                let slot = if options.muon && is_inside(&name, shape.len()) {
                     Slot::Muon { momentum: zeros }
                 } else {
                     Slot::Adam {
@@ -102,13 +106,18 @@ impl Optimizer {
         let step = i32::try_from(self.step).unwrap_or(i32::MAX);
         let mut updated = Vec::with_capacity(gradients.len());
         let pairs = weights.list().into_iter().zip(gradients);
-        for ((_, slot), (weight, gradient)) in self.slots.iter_mut().zip(pairs) {
+        for ((name, slot), (weight, gradient)) in self.slots.iter_mut().zip(pairs) {
             updated.push(match slot {
                 Slot::Muon { momentum } => {
                     muon(&self.options, momentum, weight, gradient, shrink, rate)?
                 }
                 Slot::Adam { first, second } => {
-                    let lr = (self.options.adam_rate * rate) as f32;
+                    let peak = if is_inside(name, weight.rank()) {
+                        self.options.matrix_rate
+                    } else {
+                        self.options.adam_rate
+                    };
+                    let lr = (peak * rate) as f32;
                     adam(first, second, weight, gradient, shrink, lr, step)?
                 }
             });
@@ -147,6 +156,11 @@ impl Optimizer {
         }
         Ok(())
     }
+}
+
+/// Whether a weight is a matrix inside a layer.
+fn is_inside(name: &str, rank: usize) -> bool {
+    rank == 2 && name.contains(".layers.")
 }
 
 fn adam(

@@ -87,7 +87,7 @@ fn adapted(
     context: &StepContext<'_>,
 ) -> Result<Model, StepFailure> {
     let with = With(&context.step.with);
-    let usual = if model.is_served() { 0 } else { 4 };
+    let usual = if model.is_served() { 0 } else { 2 };
     let epochs = with.count_or("adapt_epochs", usual)?;
     if epochs == 0 {
         return Ok(model);
