@@ -37,7 +37,9 @@ fn unit(text: &str) -> Unit {
 
 fn declaration(sampling_rate: f64) -> Declaration {
     Declaration {
-        clip: ClipBound::new(2.0).unwrap(),
+        mechanism: noisegate_sandbox::Mechanism::GaussianSum {
+            clip: ClipBound::new(2.0).unwrap(),
+        },
         noise_multiplier: NoiseMultiplier::new(1.5).unwrap(),
         sampling_rate: SamplingRate::new(sampling_rate).unwrap(),
         units_public: 10,

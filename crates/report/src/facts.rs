@@ -271,7 +271,7 @@ fn gate(
         units_public: data.and_then(|data| data.units_public),
         epsilon: target.map_or(0.0, |target| target.epsilon.get()),
         delta: target.map_or(0.0, |target| target.delta.get()),
-        clip: step.with.get("clip").and_then(|value| value.as_f64()),
+        clip: sensitivity(step),
         sampling_rate: step
             .with
             .get("sampling_rate")
@@ -297,6 +297,12 @@ fn alike(charge: &Charged, step: &PlannedStep) -> bool {
     charge.state == State::Released
         && charge.note.ends_with(&format!(", step {}", step.name))
         && same_queries
+}
+
+/// L2 norm of what a unit may contribute: the clip bound, or the square root of its votes.
+fn sensitivity(step: &PlannedStep) -> Option<f64> {
+    let number = |name: &str| step.with.get(name).and_then(|value| value.as_f64());
+    number("clip").or_else(|| number("votes_per_unit").map(f64::sqrt))
 }
 
 /// The private data set that a step behind the gate reads.

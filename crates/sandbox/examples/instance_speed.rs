@@ -10,7 +10,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use noisegate_privacy::{ClipBound, NoiseMultiplier, NoiseSource, PoissonSampler, SamplingRate};
-use noisegate_sandbox::{Declaration, Guest, Limits, Randomness, Session, TextRecord, Unit};
+use noisegate_sandbox::{
+    Declaration, Guest, Limits, Mechanism, Randomness, Session, TextRecord, Unit,
+};
 
 #[path = "../tests/sandbox/support.rs"]
 mod support;
@@ -109,7 +111,9 @@ fn cpu_seconds() -> f64 {
 
 fn declaration() -> Declaration {
     Declaration {
-        clip: ClipBound::new(1.0).expect("valid"),
+        mechanism: Mechanism::GaussianSum {
+            clip: ClipBound::new(1.0).expect("valid"),
+        },
         noise_multiplier: NoiseMultiplier::new(1.0).expect("valid"),
         sampling_rate: SamplingRate::ONE,
         units_public: 1000,

@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use noisegate_privacy::{ClipBound, NoiseMultiplier, SamplingRate};
 use noisegate_sandbox::{
-    Declaration, Digest, File, Guest, Limits, Progress, Randomness, Session, TextRecord, Unit,
+    Declaration, Digest, File, Guest, Limits, Mechanism, Progress, Randomness, Session, TextRecord,
+    Unit,
 };
 use serde_json::{Value, json};
 
@@ -67,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!(
         "start: {:.0} ms, dim {}",
         starting.elapsed().as_secs_f64() * 1e3,
-        session.spec().dimension
+        session.dim()
     );
     for _ in 0..3 {
         let rehearsing = Instant::now();
@@ -137,7 +138,9 @@ fn unit(index: usize) -> Unit {
 
 fn declaration() -> Result<Declaration, Box<dyn Error>> {
     Ok(Declaration {
-        clip: ClipBound::new(1.0)?,
+        mechanism: Mechanism::GaussianSum {
+            clip: ClipBound::new(1.0)?,
+        },
         noise_multiplier: NoiseMultiplier::new(1.0)?,
         sampling_rate: SamplingRate::ONE,
         units_public: UNITS as u64,

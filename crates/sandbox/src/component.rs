@@ -26,6 +26,8 @@ use crate::kernels::{self, Accum, INTERFACE, ITEMS, TYPES_INTERFACE, Tensor};
 use crate::limits::Limits;
 use crate::messages::{self, Kind, Role};
 use crate::process::{Failure, Worker};
+use crate::shape;
+use crate::wasi::{self, Wasi};
 use crate::watch::Watch;
 use crate::{Digest, File, Unit};
 
@@ -50,7 +52,7 @@ impl Guest {
     /// - `expected`: the digest the bytes must have, when one is known.
     ///
     /// # Errors
-    /// In this order: [`SandboxError::TooLarge`], [`SandboxError::DigestMismatch`],
+    /// In this order: [`SandboxError::TooLarge`], [`SandboxError::TooComplex`], [`SandboxError::DigestMismatch`],
     /// [`SandboxError::NotAComponent`] or [`SandboxError::CompileTime`],
     /// [`SandboxError::ForbiddenImport`], [`SandboxError::ImportType`], [`SandboxError::WrongExports`];
     /// [`SandboxError::Engine`] or [`SandboxError::Jail`] if this machine cannot hold the sandbox.
@@ -139,6 +141,7 @@ pub(crate) fn identify(
             limit,
         });
     }
+    shape::check(bytes)?;
     let found = Digest::of(bytes);
     match expected {
         Some(expected) if *expected != found => Err(SandboxError::DigestMismatch {
@@ -153,14 +156,15 @@ pub(crate) fn identify(
 pub(crate) fn audit(
     engine: &Engine,
     component: &Component,
+    wasi: Wasi,
 ) -> Result<ClientStepPre<Host>, SandboxError> {
-    audit_imports(engine, component)?;
-    audit_exports(engine, component)
+    audit_imports(engine, component, wasi)?;
+    audit_exports(engine, component, wasi)
 }
 
-/// Refuses every import but the kernels, by name.
-fn audit_imports(engine: &Engine, component: &Component) -> Result<(), SandboxError> {
-    for import in imports(engine, component) {
+/// Refuses every import but the kernels, and frozen WASI where that is agreed, by name.
+fn audit_imports(engine: &Engine, component: &Component, wasi: Wasi) -> Result<(), SandboxError> {
+    for import in imports(engine, component, wasi) {
         if !import.allowed {
             return Err(SandboxError::ForbiddenImport {
                 import: import.name,
@@ -181,7 +185,7 @@ pub struct Import {
 }
 
 /// Everything a component imports, functions of interfaces one by one.
-pub(crate) fn imports(engine: &Engine, component: &Component) -> Vec<Import> {
+pub(crate) fn imports(engine: &Engine, component: &Component, wasi: Wasi) -> Vec<Import> {
     let mut found = Vec::new();
     for (name, import) in component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(instance) = import.ty else {
@@ -191,7 +195,8 @@ pub(crate) fn imports(engine: &Engine, component: &Component) -> Vec<Import> {
             });
             continue;
         };
-        let known = name == INTERFACE || name == TYPES_INTERFACE;
+        let frozen = wasi == Wasi::Frozen && wasi::is_wasi(name);
+        let known = name == INTERFACE || name == TYPES_INTERFACE || frozen;
         found.push(Import {
             name: name.to_owned(),
             allowed: known,
@@ -201,7 +206,7 @@ pub(crate) fn imports(engine: &Engine, component: &Component) -> Vec<Import> {
             let allowed = match name {
                 INTERFACE => is_type || ITEMS.contains(&item),
                 TYPES_INTERFACE => is_type,
-                _ => false,
+                _ => frozen && wasi::knows(name, &export.ty, item),
             };
             if !is_type {
                 found.push(Import {
@@ -218,11 +223,16 @@ pub(crate) fn imports(engine: &Engine, component: &Component) -> Vec<Import> {
 fn audit_exports(
     engine: &Engine,
     component: &Component,
+    wasi: Wasi,
 ) -> Result<ClientStepPre<Host>, SandboxError> {
-    let mut linker = Linker::new(engine);
-    kernels::link(&mut linker).map_err(|error| SandboxError::Engine {
+    let engine_error = |error: wasmtime::Error| SandboxError::Engine {
         problem: chain(&error),
-    })?;
+    };
+    let mut linker = Linker::new(engine);
+    kernels::link(&mut linker).map_err(engine_error)?;
+    if wasi == Wasi::Frozen {
+        wasi::link(&mut linker, engine, component).map_err(engine_error)?;
+    }
     let pre = linker
         .instantiate_pre(component)
         .map_err(|error| SandboxError::ImportType {

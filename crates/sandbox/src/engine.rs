@@ -19,6 +19,7 @@ use wasmtime::{
 
 use crate::error::{SandboxError, chain};
 use crate::limits::{IMAGE_BYTES_MAX, Limits};
+use crate::wasi::Wasi;
 
 /// Bytes of WebAssembly stack; deeper recursion traps.
 const STACK_BYTES_MAX: usize = 1 << 20;
@@ -31,6 +32,8 @@ const INSTANCES: u32 = 2;
 const CORE_INSTANCES: u32 = 8;
 const MEMORIES: u32 = 2;
 const TABLES: u32 = 4;
+/// A guest in a language with a runtime is linked of so many modules.
+const CORE_INSTANCES_WITH_WASI: u32 = 40;
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 
 /// Address space kept for one linear memory: with 4 GiB and guard pages, no
@@ -91,16 +94,20 @@ fn pool(limits: &Limits) -> PoolingAllocationConfig {
     } else {
         KEEP_RESIDENT_WITHOUT_SCAN
     };
+    let core_instances = match limits.wasi {
+        Wasi::Refused => CORE_INSTANCES,
+        Wasi::Frozen => CORE_INSTANCES_WITH_WASI,
+    };
     let table_elements = limits
         .public
         .table_elements_max
         .max(limits.private.table_elements_max);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES)
-        .total_core_instances(INSTANCES * CORE_INSTANCES)
+        .total_core_instances(INSTANCES * core_instances)
         .total_memories(INSTANCES * MEMORIES)
         .total_tables(INSTANCES * TABLES)
-        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_core_instances_per_component(core_instances)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
         .max_memories_per_module(1)

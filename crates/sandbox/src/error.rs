@@ -52,6 +52,18 @@ pub enum SandboxError {
         /// [`crate::Limits::compile_ms_max`].
         limit_ms: u64,
     },
+    /// Code that could take very long to compile.
+    #[error(
+        "the component has {what} of {found}, more than the {limit} that are allowed; build it with smaller functions"
+    )]
+    TooComplex {
+        /// The quantity, such as `a function's size in bytes`.
+        what: &'static str,
+        /// What was found.
+        found: u64,
+        /// What is allowed.
+        limit: u64,
+    },
     /// An import that a guest may not have.
     #[error(
         "the component imports `{import}`; a guest may import nothing but `{allowed}` (no clock, file, network, randomness or output): build it for `wasm32-unknown-unknown` without WASI"

@@ -43,7 +43,7 @@ pub fn component(bytes: &[u8]) {
     static ENGINE: OnceLock<wasmtime::Engine> = OnceLock::new();
     let engine = ENGINE.get_or_init(|| engine(&Limits::default()).expect("the engine starts"));
     if let Ok(component) = worker::compile(engine, bytes) {
-        let _ = audit(engine, &component);
+        let _ = audit(engine, &component, crate::wasi::Wasi::Frozen);
     }
 }
 

@@ -22,32 +22,15 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use noisegate_privacy::{
-    ClipBound, GaussianSum, GaussianSumSpec, NoiseMultiplier, NoiseSource, PoissonSampler,
-    PrivacyError, Released, SamplingRate,
-};
+use noisegate_privacy::{Event, NoiseSource, PoissonSampler, PrivacyError, Released};
 
 use crate::component::Guest;
 use crate::error::SandboxError;
 use crate::lanes::{Lane, Work};
 use crate::public_side::{Next, PublicSide, QueryContext};
+use crate::tally::{Declaration, Spec, Tally};
 use crate::watch::Watch;
 use crate::{File, Unit};
-
-/// The mechanism a step declared and the ledger charged for.
-#[derive(Debug, Clone)]
-pub struct Declaration {
-    /// L2 bound of one unit's contribution, in the guest's units.
-    pub clip: ClipBound,
-    /// Standard deviation of the noise, over the clip bound.
-    pub noise_multiplier: NoiseMultiplier,
-    /// Chance with which each unit takes part in a query.
-    pub sampling_rate: SamplingRate,
-    /// A public figure for the number of units, to normalise by.
-    pub units_public: u64,
-    /// Queries that are charged for.
-    pub steps: u32,
-}
 
 /// The gate's randomness.
 pub struct Randomness {
@@ -134,20 +117,23 @@ impl Session {
         };
         // Two refusals while nothing has been charged: a specification the gate
         // cannot run, and a guest that does not fit a private instance.
-        GaussianSum::new(&session.spec()).map_err(mechanism)?;
+        Tally::new(&session.spec())?;
         session.lanes.push(Lane::start(&session.guest)?);
         Ok(session)
     }
 
-    /// The mechanism of each query; `spec().events(steps)` is what to charge.
-    pub fn spec(&self) -> GaussianSumSpec {
-        GaussianSumSpec {
-            dimension: self.public.dim() as usize,
-            clip: self.declaration.clip,
-            noise_multiplier: self.declaration.noise_multiplier,
-            sampling_rate: self.declaration.sampling_rate,
-            units_public: self.declaration.units_public,
-        }
+    /// What `releases` queries of this session cost.
+    pub fn events(&self, releases: u64) -> Vec<Event> {
+        self.spec().events(releases)
+    }
+
+    /// Length of every contribution.
+    pub fn dim(&self) -> u32 {
+        self.public.dim()
+    }
+
+    fn spec(&self) -> Spec {
+        Spec::new(&self.declaration, self.public.dim() as usize)
     }
 
     /// Queries the guest will ask at most.
@@ -181,7 +167,7 @@ impl Session {
 
     /// Runs the step: every query through the gate, then the outputs.
     ///
-    /// The caller must have charged `spec().events(steps)` durably.
+    /// The caller must have charged [`Session::events`] of all declared steps durably.
     ///
     /// - `progress`: told public facts alone.
     /// - `cancel`: ends the step within a fraction of a second.
@@ -275,7 +261,7 @@ impl Session {
     }
 }
 
-pub(crate) fn mechanism(error: PrivacyError) -> SandboxError {
+fn mechanism(error: PrivacyError) -> SandboxError {
     SandboxError::Mechanism {
         problem: error.to_string(),
     }

@@ -33,6 +33,7 @@ pub(crate) struct Host {
     memory_bytes_max: usize,
     table_elements: usize,
     table_elements_max: usize,
+    frozen_words: u64,
 }
 
 impl Host {
@@ -53,6 +54,7 @@ impl Host {
             memory_bytes_max: limits.memory_bytes_max,
             table_elements: 0,
             table_elements_max: limits.table_elements_max,
+            frozen_words: 0,
         }
     }
 
@@ -125,6 +127,12 @@ impl Host {
     /// Takes the contribution out, when the instance has ended.
     pub(crate) fn take_accum(&mut self) -> Option<Vec<f32>> {
         self.accum.take()
+    }
+
+    /// How many words of frozen randomness the instance drew before this one.
+    pub(crate) fn next_frozen_word(&mut self) -> u64 {
+        self.frozen_words += 1;
+        self.frozen_words - 1
     }
 
     /// Whether the host may hold `numbers` more numbers for this instance.

@@ -12,6 +12,7 @@ use crate::error::SandboxError;
 use crate::limits::Limits;
 use crate::messages::{self, Kind};
 use crate::producers::producers;
+use crate::wasi::Wasi;
 use crate::wire::{Malformed, Reader, Writer};
 
 /// A component at a glance.
@@ -38,7 +39,7 @@ pub struct Inspection {
 /// Describes a component and says whether the sandbox would load it.
 ///
 /// # Errors
-/// [`SandboxError::TooLarge`] or [`SandboxError::NotAComponent`], when there is
+/// [`SandboxError::TooLarge`], [`SandboxError::TooComplex`] or [`SandboxError::NotAComponent`], when there is
 /// nothing to describe; any other refusal is the [`Inspection::verdict`].
 pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, SandboxError> {
     let digest = identify(bytes, None, limits)?;
@@ -47,7 +48,12 @@ pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, SandboxError
 }
 
 /// The description as it crosses the line; made in a compiler worker.
-pub(crate) fn describe(engine: &Engine, component: &Component, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn describe(
+    engine: &Engine,
+    component: &Component,
+    bytes: &[u8],
+    wasi: Wasi,
+) -> Vec<u8> {
     let resources = component.resources_required();
     let memories = resources
         .as_ref()
@@ -56,7 +62,7 @@ pub(crate) fn describe(engine: &Engine, component: &Component, bytes: &[u8]) -> 
         .and_then(|needs| needs.max_initial_memory_size)
         .map(|pages| pages << 16);
     let mut to = Writer::default();
-    let imports = imports(engine, component);
+    let imports = imports(engine, component, wasi);
     to.u32(imports.len() as u32);
     for import in &imports {
         to.text(&import.name).u8(u8::from(import.allowed));
@@ -70,7 +76,7 @@ pub(crate) fn describe(engine: &Engine, component: &Component, bytes: &[u8]) -> 
     for figure in [memories, memory_bytes_min] {
         to.u8(u8::from(figure.is_some())).u64(figure.unwrap_or(0));
     }
-    let verdict = audit(engine, component).map(drop);
+    let verdict = audit(engine, component, wasi).map(drop);
     let refused = verdict.as_ref().err().map(messages::refused);
     to.bytes(&refused.unwrap_or_default());
     to.0

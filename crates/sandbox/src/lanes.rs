@@ -23,14 +23,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use noisegate_privacy::{GaussianSum, GaussianSumSpec};
-
 use crate::component::Guest;
 use crate::error::SandboxError;
-use crate::gate::{Rehearsal, mechanism};
+use crate::gate::Rehearsal;
 use crate::messages::{self, Kind, Role};
 use crate::process::{Death, Failure, Worker};
 use crate::public_side::QueryContext;
+use crate::tally::{Spec, Tally};
 use crate::watch::Watch;
 use crate::wire::Writer;
 use crate::{TextRecord, Unit};
@@ -48,7 +47,7 @@ const BATCH_BYTES: usize = 1 << 20;
 pub(crate) struct Work<'a> {
     guest: &'a Guest,
     query: &'a QueryContext,
-    spec: GaussianSumSpec,
+    spec: Spec,
     units: &'a [&'a Unit],
     padding: usize,
     lanes: usize,
@@ -78,7 +77,7 @@ impl<'a> Work<'a> {
     pub(crate) fn new(
         guest: &'a Guest,
         query: &'a QueryContext,
-        spec: GaussianSumSpec,
+        spec: Spec,
         (units, padding): (&'a [&'a Unit], usize),
         watch: &'a Watch<'a>,
     ) -> Self {
@@ -99,7 +98,7 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// [`SandboxError::Cancelled`], or an error of the machine.
-    pub(crate) fn sum(&self, lanes: &mut Vec<Lane>) -> Result<GaussianSum, SandboxError> {
+    pub(crate) fn sum(&self, lanes: &mut Vec<Lane>) -> Result<Tally, SandboxError> {
         lanes.resize_with(self.lanes, Lane::default);
         let ends: Vec<_> = thread::scope(|scope| {
             let started: Vec<_> = lanes
@@ -108,17 +107,17 @@ impl<'a> Work<'a> {
                 .collect();
             started.into_iter().map(join).collect()
         });
-        let mut merged: Option<GaussianSum> = None;
+        let mut merged: Option<Tally> = None;
         for sum in first_cause(ends)? {
             match &mut merged {
-                Some(merged) => merged.merge(sum).map_err(mechanism)?,
+                Some(merged) => merged.merge(sum)?,
                 None => merged = Some(sum),
             }
         }
         Ok(merged.expect("there is at least one lane"))
     }
 
-    fn run_lane(&self, lane: &mut Lane) -> Result<GaussianSum, SandboxError> {
+    fn run_lane(&self, lane: &mut Lane) -> Result<Tally, SandboxError> {
         let end = self.sum_batches(lane);
         if end.is_err() {
             self.stop.store(true, Ordering::Relaxed);
@@ -126,8 +125,8 @@ impl<'a> Work<'a> {
         end
     }
 
-    fn sum_batches(&self, lane: &mut Lane) -> Result<GaussianSum, SandboxError> {
-        let mut sum = GaussianSum::new(&self.spec).map_err(mechanism)?;
+    fn sum_batches(&self, lane: &mut Lane) -> Result<Tally, SandboxError> {
+        let mut sum = Tally::new(&self.spec)?;
         while let Some(batch) = self.next_batch() {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(SandboxError::Cancelled);
@@ -204,7 +203,7 @@ impl Lane {
         &mut self,
         work: &Work<'_>,
         mut batch: std::ops::Range<usize>,
-        sum: &mut GaussianSum,
+        sum: &mut Tally,
     ) -> Result<(), SandboxError> {
         while !batch.is_empty() {
             let (mut units, mut count) = (Writer::default(), 0);
@@ -231,7 +230,7 @@ impl Lane {
         &mut self,
         work: &Work<'_>,
         index: usize,
-        sum: &mut GaussianSum,
+        sum: &mut Tally,
     ) -> Result<(), SandboxError> {
         let mut unit = Writer::default();
         messages::write_unit(&mut unit, &work.unit(index));
@@ -280,7 +279,7 @@ impl Lane {
         }
     }
 
-    fn add(&self, work: &Work<'_>, units: std::ops::Range<usize>, sum: &mut GaussianSum) {
+    fn add(&self, work: &Work<'_>, units: std::ops::Range<usize>, sum: &mut Tally) {
         let contributions = self.contributions.chunks_exact(work.query.dim);
         for (index, contribution) in units.zip(contributions) {
             if index < work.units.len() {

@@ -7,6 +7,7 @@
 
 use crate::jail::{Layer, Layers};
 use crate::messages::Role;
+use crate::wasi::Wasi;
 
 /// Bounds on one instance, public or private.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Limits {
     /// Bytes of a private instance's memory that stay mapped between units
     /// (reset, of course); near the working set is fastest.
     pub keep_resident_bytes: usize,
+    /// Whether it may import WASI, which then does nothing.
+    pub wasi: Wasi,
     /// The public side's instance.
     pub public: InstanceLimits,
     /// Each private side's instance.
@@ -120,6 +123,7 @@ impl Default for Limits {
             unit_records_max: 4096,
             output_bytes_max: 256 * MIB,
             keep_resident_bytes: 64 * MIB,
+            wasi: Wasi::Refused,
             public: InstanceLimits {
                 memory_bytes_max: 2048 * MIB,
                 host_bytes_max: 512 * MIB,

@@ -16,6 +16,7 @@
 use crate::gate::Rehearsal;
 use crate::jail::Layers;
 use crate::limits::{InstanceLimits, Isolation, Limits};
+use crate::wasi::Wasi;
 use crate::wire::{Malformed, Reader, Writer};
 use crate::{File, SandboxError, TextRecord, Unit};
 
@@ -316,7 +317,8 @@ fn write_limits(to: &mut Writer, limits: &Limits) {
         .u64(limits.step_seconds_max)
         .u32(limits.dim_max)
         .u64(limits.output_bytes_max as u64)
-        .u64(limits.keep_resident_bytes as u64);
+        .u64(limits.keep_resident_bytes as u64)
+        .u8(u8::from(limits.wasi == Wasi::Frozen));
     for side in [&limits.public, &limits.private] {
         to.u64(side.memory_bytes_max as u64)
             .u64(side.host_bytes_max as u64)
@@ -335,6 +337,11 @@ fn read_limits(from: &mut Reader<'_>) -> Result<Limits, Malformed> {
         dim_max: from.u32()?,
         output_bytes_max: size(from.u64()?)?,
         keep_resident_bytes: size(from.u64()?)?,
+        wasi: match from.u8()? {
+            0 => Wasi::Refused,
+            1 => Wasi::Frozen,
+            _ => return Err(Malformed),
+        },
         isolation: Isolation::default(),
         ..Limits::default()
     };

@@ -13,7 +13,7 @@ const DEPTH_MAX: u32 = 8;
 
 const CUSTOM: u8 = 0;
 /// In a component: a core module, and a component.
-const NESTED: [u8; 2] = [1, 4];
+pub(crate) const NESTED: [u8; 2] = [1, 4];
 
 /// Lines such as `processed-by rustc 1.95.0`, sorted, each once.
 pub(crate) fn producers(bytes: &[u8]) -> Vec<String> {
@@ -74,13 +74,13 @@ fn text(bytes: &[u8]) -> Option<(String, &[u8])> {
 }
 
 /// As many bytes as the number before them says, and what follows them.
-fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = number(bytes)?;
     rest.split_at_checked(usize::try_from(len).ok()?)
 }
 
 /// An unsigned LEB128 number of at most 32 bits, and what follows it.
-fn number(bytes: &[u8]) -> Option<(u32, &[u8])> {
+pub(crate) fn number(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let mut value = 0_u64;
     for (at, byte) in bytes.iter().take(5).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * at);

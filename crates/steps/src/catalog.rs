@@ -10,8 +10,11 @@ use noisegate_workflow::{
 };
 use serde_json::Value;
 
-use crate::plugin::{Kind, Parameter, ParameterKind, Plugin, Plugins};
+use crate::plugin::{Kind, Mechanism, MechanismKind, Parameter, ParameterKind, Plugin, Plugins};
 use crate::slm;
+
+/// Under votes, the parameter that stands in place of `clip`.
+pub const VOTES_PER_UNIT: &str = "votes_per_unit";
 
 pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const GIB: u64 = 1 << 30;
@@ -225,7 +228,8 @@ fn pretrain() -> StepSignature {
     .weight(all_cores(6 * GIB))
 }
 
-fn guest_step(plugin: &Plugin) -> StepSignature {
+/// A guest's outside, from its manifest and from the gate.
+pub(crate) fn guest_step(plugin: &Plugin) -> StepSignature {
     let manifest = &plugin.manifest;
     let records = PortSpec::one("records", PortType::Records)
         .private()
@@ -235,32 +239,46 @@ fn guest_step(plugin: &Plugin) -> StepSignature {
             .reads(records.help("private records; each unit is seen by one fresh instance"))
             .weight(all_cores(2 * GIB));
     for read in &manifest.reads {
-        signature = signature.reads(PortSpec::one(&read.port, read.holds));
+        let port = PortSpec::one(&read.port, read.holds);
+        signature = signature.reads(match read.or {
+            Some(or) => port.or(or),
+            None => port,
+        });
     }
     for output in &manifest.outputs {
         signature = signature.makes(&output.port, output.holds);
     }
-    signature = signature
-        .with(
-            ParamSpec::float("sampling_rate", 1e-6, 1.0)
-                .default(0.1)
-                .help("probability with which a unit enters a query"),
-        )
-        .with(
-            ParamSpec::int("steps", 1, 1_000_000)
-                .default(50)
-                .help("queries asked of the gate"),
-        )
-        .with(
-            ParamSpec::float("clip", 1e-6, 1e6)
-                .default(1.0)
-                .help("L2 norm to which each unit's contribution is clipped"),
-        )
-        .with(seed());
+    if let Some(mechanism) = &manifest.mechanism {
+        signature = of_the_gate(signature, mechanism);
+    }
+    signature = signature.with(seed());
     for parameter in &manifest.with {
         signature = signature.with(guest_parameter(parameter));
     }
     signature
+}
+
+/// The mechanism's own parameters; a manifest gives their defaults alone.
+fn of_the_gate(signature: StepSignature, mechanism: &Mechanism) -> StepSignature {
+    let signature = signature
+        .with(
+            ParamSpec::float("sampling_rate", 1e-6, 1.0)
+                .default(mechanism.sampling_rate)
+                .help("probability with which a unit enters a query"),
+        )
+        .with(
+            ParamSpec::int("steps", 1, 1_000_000)
+                .default(mechanism.steps)
+                .help("queries asked of the gate"),
+        );
+    signature.with(match mechanism.kind {
+        MechanismKind::GaussianSum => ParamSpec::float("clip", 1e-6, 1e6)
+            .default(mechanism.clip)
+            .help("L2 norm to which each unit's contribution is clipped"),
+        MechanismKind::Votes => ParamSpec::int(VOTES_PER_UNIT, 1, 1000)
+            .default(mechanism.votes_per_unit)
+            .help("votes of a unit at most; the noise grows with the square root of it"),
+    })
 }
 
 fn guest_parameter(parameter: &Parameter) -> ParamSpec {

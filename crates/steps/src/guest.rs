@@ -18,20 +18,19 @@ use std::path::PathBuf;
 
 use noisegate_engine::store::files_below;
 use noisegate_engine::{Event, Input, Made, Step, StepContext, StepFailure};
-use noisegate_privacy::{ClipBound, NoiseMultiplier, SamplingRate};
 use noisegate_sandbox::{
-    Declaration, Digest, File, Guest, Limits, Progress, Randomness, SandboxError, Session,
-    TextRecord, Unit,
+    Digest, File, Progress, Randomness, SandboxError, Session, TextRecord, Unit,
 };
-use noisegate_workflow::Charge;
+use noisegate_workflow::{Charge, PortType};
 use serde_json::json;
 
+use crate::guest_terms::{Terms, component, load};
 use crate::ledger::{Account, Answer, Cap, Order, digest, name_of};
 use crate::plugin::{Component, Output, Plugin};
 use crate::policy;
 use crate::resolve::{Row, read_data};
+use crate::samples;
 use crate::schedule::Schedule;
-use crate::with::With;
 
 /// Runs one guest plugin.
 pub struct GuestStep {
@@ -43,7 +42,7 @@ pub struct GuestStep {
 
 impl Step for GuestStep {
     fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
-        let mechanism = Mechanism::of(context)?;
+        let mechanism = Mechanism::of(context, &self.plugin)?;
         let mut session = self.start(context, &mechanism)?;
         rehearse(&mut session, context, &mechanism)?;
 
@@ -53,9 +52,9 @@ impl Step for GuestStep {
             data: charged,
             data_set: mechanism.data_set(),
             cap: mechanism.cap()?,
-            events: session.spec().events(u64::from(mechanism.steps)),
-            guest: self.component()?.sha256.parse().map_err(bad_input)?,
-            parameters: parameters_digest(context, self.component()?)?,
+            events: session.events(u64::from(mechanism.terms.steps)),
+            guest: component(&self.plugin)?.sha256.parse().map_err(bad_input)?,
+            parameters: parameters_digest(context, component(&self.plugin)?)?,
             note: format!("run {}, step {}", context.run, context.step.name),
         })?;
         let reservation = match answer {
@@ -104,15 +103,11 @@ impl Step for GuestStep {
 struct Mechanism<'a> {
     records: &'a Input,
     charge: &'a Charge,
-    clip: ClipBound,
-    sampling_rate: SamplingRate,
-    noise_multiplier: NoiseMultiplier,
-    steps: u32,
-    units_public: u64,
+    terms: Terms,
 }
 
 impl<'a> Mechanism<'a> {
-    fn of(context: &'a StepContext<'_>) -> Result<Self, StepFailure> {
+    fn of(context: &'a StepContext<'_>, plugin: &Plugin) -> Result<Self, StepFailure> {
         let records = context
             .inputs
             .one("records")
@@ -127,17 +122,13 @@ impl<'a> Mechanism<'a> {
             .ok_or_else(|| defect("the plan has no charge for it"))?;
         let schedule =
             Schedule::of(context.step)?.ok_or_else(|| defect("the plan has no charge for it"))?;
-        let with = With(&context.step.with);
+        let units_public = data
+            .units_public
+            .ok_or_else(|| defect("the data set has no `units_public`"))?;
         Ok(Self {
             records,
             charge,
-            clip: ClipBound::new(with.float("clip")?).map_err(bad_input)?,
-            sampling_rate: schedule.sampling_rate,
-            noise_multiplier: schedule.noise_multiplier,
-            steps: schedule.steps,
-            units_public: data
-                .units_public
-                .ok_or_else(|| defect("the data set has no `units_public`"))?,
+            terms: Terms::new(plugin, &context.step.with, schedule, units_public)?,
         })
     }
 
@@ -164,74 +155,27 @@ impl<'a> Mechanism<'a> {
             Input::Path { .. } => &[],
         }
     }
-
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a public figure, far below 2^53"
-    )]
-    fn expected_batch(&self) -> f64 {
-        self.sampling_rate.get() * self.units_public as f64
-    }
 }
 
 impl GuestStep {
-    fn component(&self) -> Result<&Component, StepFailure> {
-        self.plugin
-            .manifest
-            .component
-            .as_ref()
-            .ok_or_else(|| defect("the plugin has no component"))
-    }
-
     /// Loads the guest and starts its public side: public inputs alone.
     fn start(
         &self,
         context: &StepContext<'_>,
         mechanism: &Mechanism<'_>,
     ) -> Result<Session, StepFailure> {
-        let component = self.component()?;
-        let path = self.plugin.folder.join(&component.file);
-        let bytes = fs::read(&path).map_err(|error| {
-            StepFailure::BadInput(format!(
-                "could not read the guest `{}`: {error}",
-                path.display()
-            ))
-        })?;
         let site = self.sites.join(context.step.site.as_str());
-        let mut limits = Limits {
-            threads: context.cores,
-            isolation: policy::isolation(&site).map_err(StepFailure::Refused)?,
-            ..Limits::default()
-        };
-        limits.private.fuel_per_call = component.fuel_per_unit;
-        limits.private.memory_bytes_max =
-            usize::try_from(component.memory_bytes_max).map_err(bad_input)?;
-        let pinned: Digest = component.sha256.parse().map_err(bad_input)?;
-        let guest = Guest::load(&bytes, Some(&pinned), &limits).map_err(before_the_charge)?;
-        let config = json!({
-            "with": guest_parameters(&self.plugin, context),
-            "labels": mechanism.labels(),
-            "mechanism": {
-                "sampling_rate": mechanism.sampling_rate.get(),
-                "noise_multiplier": mechanism.noise_multiplier.get(),
-                "clip": mechanism.clip.get(),
-                "steps": mechanism.steps,
-                "expected_batch": mechanism.expected_batch(),
-            },
-            "seed": context.step.with.get("seed"),
-        });
-        let declaration = Declaration {
-            clip: mechanism.clip,
-            noise_multiplier: mechanism.noise_multiplier,
-            sampling_rate: mechanism.sampling_rate,
-            units_public: mechanism.units_public,
-            steps: mechanism.steps,
-        };
+        let isolation = policy::isolation(&site).map_err(StepFailure::Refused)?;
+        let guest = load(&self.plugin, context.cores, isolation)?;
+        let with = &context.step.with;
+        let config = mechanism
+            .terms
+            .config(&self.plugin, with, mechanism.labels());
         Session::start(
             &guest,
             &config.to_string(),
             &public_files(context)?,
-            declaration,
+            mechanism.terms.declaration(),
         )
         .map_err(before_the_charge)
     }
@@ -249,7 +193,12 @@ impl GuestStep {
                     output.file
                 ))
             })?;
-            let path = context.work.join(format!("{}.jsonl", output.port));
+            let ending = if output.holds == PortType::Report {
+                "json"
+            } else {
+                "jsonl"
+            };
+            let path = context.work.join(format!("{}.{ending}", output.port));
             fs::write(&path, data).map_err(|error| {
                 StepFailure::Failed(format!("could not write `{}`: {error}", path.display()))
             })?;
@@ -326,30 +275,20 @@ fn read_units(records: &Input) -> Result<Vec<Unit>, StepFailure> {
         .collect())
 }
 
-/// The step's own parameters, without the mechanism's and the seed.
-fn guest_parameters(
-    plugin: &Plugin,
-    context: &StepContext<'_>,
-) -> serde_json::Map<String, serde_json::Value> {
-    let declared = |name: &str| {
-        plugin
-            .manifest
-            .with
-            .iter()
-            .any(|parameter| parameter.name == name)
-    };
-    let with = context.step.with.iter().filter(|(name, _)| declared(name));
-    with.map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
-}
-
 /// Every file of the public inputs as `port/relative/path`.
 fn public_files(context: &StepContext<'_>) -> Result<Vec<File>, StepFailure> {
     let mut files = Vec::new();
     for (port, inputs) in &context.inputs.0 {
         for input in inputs {
-            let Input::Path { path, pinned, .. } = input else {
-                continue;
+            let (path, pinned) = match input {
+                Input::Path { path, pinned, .. } => (path, pinned),
+                Input::Data { data, .. } if data.private => continue,
+                Input::Data { data, .. } => {
+                    let name = format!("{port}/{}.jsonl", data.name);
+                    let data = samples::to_json_lines(&samples::read(input)?)?.into_bytes();
+                    files.push(File { name, data });
+                    continue;
+                }
             };
             let found = if !pinned.is_empty() {
                 // A plugin's folder may hold, or be made to name, anything: only pinned
@@ -411,18 +350,18 @@ fn parameters_digest(
     Ok(noisegate_ledger::Digest::of(pinned.join("\n").as_bytes()))
 }
 
-fn defect(what: &str) -> StepFailure {
+pub(crate) fn defect(what: &str) -> StepFailure {
     StepFailure::Failed(format!(
         "{what}; `check` should have refused this workflow, please report it"
     ))
 }
 
-fn bad_input(error: impl std::fmt::Display) -> StepFailure {
+pub(crate) fn bad_input(error: impl std::fmt::Display) -> StepFailure {
     StepFailure::BadInput(error.to_string())
 }
 
 /// A machine that lacks what the site's policy requires is refused, not a wrong input.
-fn before_the_charge(error: SandboxError) -> StepFailure {
+pub(crate) fn before_the_charge(error: SandboxError) -> StepFailure {
     match error {
         SandboxError::Jail { .. } => StepFailure::Refused(error.to_string()),
         other => bad_input(other),

@@ -5,6 +5,7 @@
 //!                                         │
 //!                                         └────registry.rs──> Registry (what the engine runs)
 //! guest.rs   `guest:NAME`                       sandbox + gate + ledger
+//! trial.rs   a guest on a developer's sample       sandbox + gate, nothing charged
 //! audit/      canaries through the same gate       noisegate-audit
 //! llm/        `llm:cluster|judge|augment|pretrain`   candle, or a served model
 //! slm/       `slm:train|evaluate`               ONNX Runtime
@@ -25,6 +26,7 @@ pub mod audit;
 pub mod catalog;
 pub mod error;
 pub mod guest;
+pub mod guest_terms;
 pub mod ledger;
 pub mod llm;
 pub mod plugin;
@@ -34,6 +36,7 @@ pub mod resolve;
 pub mod samples;
 pub mod schedule;
 pub mod slm;
+pub mod trial;
 pub mod with;
 
 pub use catalog::catalog;

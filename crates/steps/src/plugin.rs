@@ -104,6 +104,17 @@ pub struct Component {
     pub fuel_per_unit: u64,
     /// Memory of one instance.
     pub memory_bytes_max: u64,
+    /// `frozen`, for a guest whose language needs WASI: it gets constants.
+    #[serde(default)]
+    pub wasi: Option<FrozenWasi>,
+}
+
+/// What a manifest may say of WASI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FrozenWasi {
+    /// Nothing is granted; clocks stand still, output is discarded.
+    Frozen,
 }
 
 /// `[model]`
@@ -136,8 +147,20 @@ pub struct Price {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mechanism {
-    /// The only kind there is so far: `gaussian-sum`.
+    /// What the gate does with contributions.
     pub kind: MechanismKind,
+    /// Default of the step's `sampling_rate`.
+    #[serde(default = "a_tenth")]
+    pub sampling_rate: f64,
+    /// Default of the step's `steps`.
+    #[serde(default = "fifty")]
+    pub steps: u32,
+    /// Default of the step's `clip`, under `gaussian-sum`.
+    #[serde(default = "one")]
+    pub clip: f64,
+    /// Default of the step's `votes_per_unit`, under `votes`.
+    #[serde(default = "one_vote")]
+    pub votes_per_unit: u32,
 }
 
 /// A mechanism of the gate.
@@ -146,6 +169,8 @@ pub struct Mechanism {
 pub enum MechanismKind {
     /// A clipped, Poisson-sampled Gaussian sum for each query.
     GaussianSum,
+    /// A noised histogram for each query, to which a unit gives a few whole votes.
+    Votes,
 }
 
 /// `[[reads]]`
@@ -157,6 +182,9 @@ pub struct Reads {
     /// What may be connected.
     #[serde(rename = "type")]
     pub holds: PortType,
+    /// What else may be connected.
+    #[serde(default)]
+    pub or: Option<PortType>,
 }
 
 /// `[[outputs]]`
@@ -205,6 +233,22 @@ pub enum ParameterKind {
     Bool,
     /// Text.
     String,
+}
+
+fn a_tenth() -> f64 {
+    0.1
+}
+
+fn fifty() -> u32 {
+    50
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn one_vote() -> u32 {
+    1
 }
 
 fn this_folder() -> String {

@@ -55,11 +55,11 @@ pub fn read(input: &Input) -> Result<Vec<Sample>, StepFailure> {
         .collect()
 }
 
-/// Writes samples to `path`.
+/// Samples as text, one a line.
 ///
 /// # Errors
-/// [`StepFailure::Failed`], for instance on a full disk.
-pub fn write(path: &Path, samples: &[Sample]) -> Result<(), StepFailure> {
+/// [`StepFailure::Failed`] if one cannot be written as JSON.
+pub fn to_json_lines(samples: &[Sample]) -> Result<String, StepFailure> {
     let mut text = String::new();
     for sample in samples {
         let line = serde_json::to_string(sample).map_err(|error| {
@@ -68,7 +68,15 @@ pub fn write(path: &Path, samples: &[Sample]) -> Result<(), StepFailure> {
         text.push_str(&line);
         text.push('\n');
     }
-    std::fs::write(path, text).map_err(|error| {
+    Ok(text)
+}
+
+/// Writes samples to `path`.
+///
+/// # Errors
+/// [`StepFailure::Failed`], for instance on a full disk.
+pub fn write(path: &Path, samples: &[Sample]) -> Result<(), StepFailure> {
+    std::fs::write(path, to_json_lines(samples)?).map_err(|error| {
         StepFailure::Failed(format!("could not write `{}`: {error}", path.display()))
     })
 }

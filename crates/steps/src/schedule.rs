@@ -3,7 +3,7 @@
 //! Nothing is loaded or read for this, so a plan can be priced before it runs.
 
 use noisegate_engine::StepFailure;
-use noisegate_privacy::{Event, NoiseMultiplier, SamplingRate, calibrate};
+use noisegate_privacy::{Delta, Epsilon, Event, NoiseMultiplier, SamplingRate, calibrate};
 use noisegate_sandbox::Limits;
 use noisegate_workflow::PlannedStep;
 
@@ -29,22 +29,33 @@ impl Schedule {
         let Some(charge) = &step.charge else {
             return Ok(None);
         };
-        let with = With(&step.with);
+        Self::calibrated(&With(&step.with), charge.epsilon, charge.delta).map(Some)
+    }
+
+    /// The schedule of a step with these parameters and this target.
+    ///
+    /// # Errors
+    /// [`StepFailure::BadInput`] if no noise meets it.
+    pub fn calibrated(
+        with: &With<'_>,
+        epsilon: Epsilon,
+        delta: Delta,
+    ) -> Result<Self, StepFailure> {
         let sampling_rate = SamplingRate::new(with.float("sampling_rate")?).map_err(bad_input)?;
         let steps = u32::try_from(with.count("steps")?).map_err(bad_input)?;
         let target = calibrate::Target {
-            epsilon: charge.epsilon,
-            delta: charge.delta,
+            epsilon,
+            delta,
             sampling_rate,
         };
         let noise_multiplier =
             calibrate::noise_multiplier(&target, u64::from(steps), &[noise(steps)])
                 .map_err(bad_input)?;
-        Ok(Some(Self {
+        Ok(Self {
             sampling_rate,
             noise_multiplier,
             steps,
-        }))
+        })
     }
 
     /// What the step charges, at most.

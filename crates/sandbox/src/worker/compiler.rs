@@ -14,28 +14,34 @@ use crate::component::audit;
 use crate::error::{SandboxError, chain};
 use crate::inspect;
 use crate::messages::Kind;
+use crate::wasi::Wasi;
 
 pub(super) fn serve(desk: &mut Desk, engine: &Engine) -> io::Result<()> {
     let (kind, bytes) = desk.asked()?;
     match kind {
-        Kind::Compile => desk.answer_or_refuse(Kind::Compiled, machine_code(engine, &bytes)),
-        Kind::Inspect => desk.answer_or_refuse(Kind::Inspected, describe(engine, &bytes)),
+        Kind::Compile => desk.answer_or_refuse(
+            Kind::Compiled,
+            machine_code(engine, &bytes, desk.limits.wasi),
+        ),
+        Kind::Inspect => {
+            desk.answer_or_refuse(Kind::Inspected, describe(engine, &bytes, desk.limits.wasi))
+        }
         _ => Err(nonsense()),
     }
 }
 
-fn machine_code(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, SandboxError> {
+fn machine_code(engine: &Engine, bytes: &[u8], wasi: Wasi) -> Result<Vec<u8>, SandboxError> {
     let component = compile(engine, bytes)?;
-    audit(engine, &component)?;
+    audit(engine, &component, wasi)?;
     component.serialize().map_err(|error| SandboxError::Engine {
         problem: chain(&error),
     })
 }
 
 /// An [`crate::Inspection`], as it crosses the line.
-fn describe(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, SandboxError> {
+fn describe(engine: &Engine, bytes: &[u8], wasi: Wasi) -> Result<Vec<u8>, SandboxError> {
     let component = compile(engine, bytes)?;
-    Ok(inspect::describe(engine, &component, bytes))
+    Ok(inspect::describe(engine, &component, bytes, wasi))
 }
 
 /// Validates and compiles; only binary components, never their text format.

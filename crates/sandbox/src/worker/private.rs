@@ -32,6 +32,7 @@ use crate::host::{Context, Host};
 use crate::kernels::{self, Accum, Tensor};
 use crate::limits::InstanceLimits;
 use crate::messages::{self, Kind};
+use crate::wasi::{self, Wasi};
 use crate::wire::{Reader, floats};
 
 pub(super) fn serve(desk: &mut Desk, engine: &Engine, escape: fn(&Unit)) -> io::Result<()> {
@@ -81,8 +82,8 @@ pub(super) fn load(
     let (Kind::Load, machine_code) = desk.asked()? else {
         return Err(nonsense());
     };
-    let loaded =
-        link(engine, &machine_code).and_then(|pre| try_instance(&pre, limits, desk).map(|()| pre));
+    let loaded = link(engine, &machine_code, desk.limits.wasi)
+        .and_then(|pre| try_instance(&pre, limits, desk).map(|()| pre));
     match loaded {
         Ok(pre) => {
             desk.answer(Kind::Done, &[])?;
@@ -95,7 +96,11 @@ pub(super) fn load(
     }
 }
 
-fn link(engine: &Engine, machine_code: &[u8]) -> Result<ClientStepPre<Host>, SandboxError> {
+fn link(
+    engine: &Engine,
+    machine_code: &[u8],
+    wasi: Wasi,
+) -> Result<ClientStepPre<Host>, SandboxError> {
     #[allow(
         unsafe_code,
         reason = "machine code is trusted as far as the jail holds"
@@ -108,6 +113,9 @@ fn link(engine: &Engine, machine_code: &[u8]) -> Result<ClientStepPre<Host>, San
     let linked = component.and_then(|component| {
         let mut linker = Linker::new(engine);
         kernels::link(&mut linker)?;
+        if wasi == Wasi::Frozen {
+            wasi::link(&mut linker, engine, &component)?;
+        }
         ClientStepPre::new(linker.instantiate_pre(&component)?)
     });
     linked.map_err(|error| SandboxError::Engine {

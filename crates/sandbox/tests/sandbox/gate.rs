@@ -4,7 +4,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use noisegate_privacy::{ClipBound, NoiseMultiplier, SamplingRate};
-use noisegate_sandbox::{Declaration, Guest, Limits, Progress, SandboxError, Session, Unit};
+use noisegate_sandbox::{
+    Declaration, Guest, Limits, Mechanism, Progress, SandboxError, Session, Unit,
+};
 
 use proptest::prelude::*;
 
@@ -33,7 +35,9 @@ fn sums_are_divided_by_the_public_number_of_units_never_the_true_one() {
 #[test]
 fn the_noise_has_the_declared_scale() {
     let declared = Declaration {
-        clip: ClipBound::new(1.0).unwrap(),
+        mechanism: Mechanism::GaussianSum {
+            clip: ClipBound::new(1.0).unwrap(),
+        },
         noise_multiplier: NoiseMultiplier::new(2.0).unwrap(),
         sampling_rate: SamplingRate::new(0.5).unwrap(),
         units_public: 10,
@@ -184,7 +188,7 @@ fn the_charge_of_the_outputs_is_the_whole_step() {
     let guest = Guest::load(&text.component(), None, &limits()).unwrap();
     let session = Session::start(&guest, "{}", &[], declaration(1)).unwrap();
     assert_eq!(session.queries(), 3);
-    let expected = session.spec().events(3);
+    let expected = session.events(3);
     let never = AtomicBool::new(false);
     let released = session
         .run(&units(&["a"]), randomness(), &mut |_| {}, &never)

@@ -11,5 +11,7 @@ mod packaged;
 mod rust_guest;
 mod support;
 mod support_session;
+mod votes;
+mod wasi;
 
 noisegate_sandbox::serve_workers_in_tests!(escaped::escape);

@@ -4,7 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use noisegate_privacy::{ClipBound, NoiseMultiplier, NoiseSource, PoissonSampler, SamplingRate};
 use noisegate_sandbox::{
-    Declaration, File, Guest, Limits, Progress, Randomness, SandboxError, Session, TextRecord, Unit,
+    Declaration, File, Guest, Limits, Mechanism, Progress, Randomness, SandboxError, Session,
+    TextRecord, Unit,
 };
 
 use crate::support::Text;
@@ -25,7 +26,9 @@ pub fn limits() -> Limits {
 /// Every unit takes part, clipped to 16, with as little noise as the gate allows.
 pub fn declaration(units_public: u64) -> Declaration {
     Declaration {
-        clip: ClipBound::new(16.0).unwrap(),
+        mechanism: Mechanism::GaussianSum {
+            clip: ClipBound::new(16.0).unwrap(),
+        },
         noise_multiplier: NoiseMultiplier::new(1.0 / 32.0).unwrap(),
         sampling_rate: SamplingRate::ONE,
         units_public,

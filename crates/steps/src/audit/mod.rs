@@ -20,11 +20,13 @@ use noisegate_engine::StepFailure;
 use noisegate_ledger::Charge;
 use noisegate_privacy::{ClipBound, Delta, Event, NoiseMultiplier, PoissonSampler, SamplingRate};
 use noisegate_sandbox::{
-    Declaration, Digest, File, Guest, Limits, Randomness, SandboxError, Session, TextRecord, Unit,
+    Declaration, Digest, File, Guest, Limits, Mechanism as Gated, Randomness, SandboxError,
+    Session, TextRecord, Unit,
 };
 use noisegate_workflow::{ArtifactId, Plan, PlannedStep};
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::VOTES_PER_UNIT;
 use crate::with::With;
 
 /// The canary's component, as text.
@@ -137,7 +139,7 @@ fn audited(
         .as_ref()
         .ok_or_else(|| lacks("it charges nothing"))?;
     let with = With(&step.with);
-    let clip = with.float("clip")?;
+    let mechanism = attacked(&with)?;
     let declared = (with.float("sampling_rate")?, with.count("steps")?);
     // A repeated request is served from the ledger: then an earlier run of the step was charged.
     let own = format!("run {run}, step {}", step.name);
@@ -163,7 +165,7 @@ fn audited(
     Ok(Audited {
         step: step.name.to_string(),
         declaration: Declaration {
-            clip: ClipBound::new(clip).map_err(bad_input)?,
+            mechanism,
             noise_multiplier: NoiseMultiplier::new(sigma).map_err(bad_input)?,
             sampling_rate: SamplingRate::new(q).map_err(bad_input)?,
             units_public,
@@ -172,6 +174,18 @@ fn audited(
         events: charge.events.clone(),
         delta: target.delta,
     })
+}
+
+/// The gate as its canaries meet it.
+///
+/// Under votes, a canary has one mark and one mark is all a unit may have: then its own
+/// lane shows the whole sensitivity, with the same noise over it as the run's.
+fn attacked(with: &With<'_>) -> Result<Gated, StepFailure> {
+    if with.0.contains_key(VOTES_PER_UNIT) {
+        return Ok(Gated::Votes { per_unit: 1 });
+    }
+    let clip = ClipBound::new(with.float("clip")?).map_err(bad_input)?;
+    Ok(Gated::GaussianSum { clip })
 }
 
 fn sampled(events: &[Event]) -> Option<(f64, f64, u64)> {
@@ -284,8 +298,8 @@ impl Gate<'_> {
             .run(units, randomness, &mut |_| {}, &never)
             .map_err(stopped)?;
         let declared = self.declaration;
-        let to_clips =
-            declared.sampling_rate.get() * declared.units_public as f64 / declared.clip.get();
+        let to_clips = declared.sampling_rate.get() * declared.units_public as f64
+            / declared.mechanism.sensitivity();
         let numbers = |file: &File| {
             let floats = file.data.as_chunks::<4>().0.iter();
             floats

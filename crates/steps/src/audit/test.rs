@@ -5,7 +5,9 @@ use noisegate_privacy::{GaussianSumSpec, NoiseSource};
 
 fn declaration(noise_multiplier: f64, sampling_rate: f64, steps: u32) -> Declaration {
     Declaration {
-        clip: ClipBound::new(0.25).unwrap(),
+        mechanism: noisegate_sandbox::Mechanism::GaussianSum {
+            clip: ClipBound::new(0.25).unwrap(),
+        },
         noise_multiplier: NoiseMultiplier::new(noise_multiplier).unwrap(),
         sampling_rate: SamplingRate::new(sampling_rate).unwrap(),
         units_public: 300,
@@ -36,7 +38,7 @@ fn chances(seed: u8) -> Chances {
 fn as_charged(declaration: Declaration) -> Audited {
     let spec = GaussianSumSpec {
         dimension: 1000,
-        clip: declaration.clip,
+        clip: ClipBound::new(declaration.mechanism.sensitivity()).unwrap(),
         noise_multiplier: declaration.noise_multiplier,
         sampling_rate: declaration.sampling_rate,
         units_public: declaration.units_public,
@@ -84,6 +86,25 @@ fn the_true_gate_is_not_refuted_over_twenty_audits() {
             "seed {seed}: {record:?}"
         );
     }
+}
+
+/// Votes go through the same attack, and with little noise a canary's vote is seen.
+#[test]
+fn the_true_gate_of_votes_is_not_refuted_and_its_canaries_reach_their_lanes() {
+    let votes = |noise_multiplier| Declaration {
+        mechanism: noisegate_sandbox::Mechanism::Votes { per_unit: 1 },
+        ..declaration(noise_multiplier, 1.0, 2)
+    };
+    let played = play(&votes(1.0 / 32.0), &options(40), chances(1)).unwrap();
+    for (value, took_part) in played.released[0].iter().zip(&played.took_part) {
+        let expected = f64::from(u8::from(*took_part));
+        assert!(
+            (value - expected).abs() < 8.0 / 32.0,
+            "{value} for {expected}"
+        );
+    }
+    let record = audit(&as_charged(votes(1.0)), &options(400), chances(2)).unwrap();
+    assert_ne!(record.findings.verdict, Verdict::Refuted, "{record:?}");
 }
 
 /// Two mutants through the sandbox itself: noise for a smaller multiplier than was charged, and
