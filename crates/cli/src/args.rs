@@ -239,8 +239,12 @@ pub struct LedgerCap {
 /// What to do with a guest.
 #[derive(Debug, Subcommand)]
 pub enum GuestCommand {
-    /// Digest, size, imports, exports, and whether the sandbox would load it.
+    /// Digest, imports, exports, limits, mechanism, toolchain, and whether the sandbox would load it.
     Inspect(GuestWhich),
+    /// Write a folder with a guest that builds.
+    New(GuestNew),
+    /// Run a guest on made-up records, and say what it did with each.
+    Test(GuestTest),
 }
 
 /// Which guest.
@@ -249,9 +253,57 @@ pub struct GuestWhich {
     /// The component.
     #[arg(value_name = "FILE.wasm")]
     pub file: PathBuf,
+    /// Build it again from its sources and compare the bytes; exit code 1 if they differ.
+    #[arg(long)]
+    pub rebuild: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A guest to begin.
+#[derive(Debug, Args)]
+pub struct GuestNew {
+    /// The folder to make; its last part is the guest's name, such as `my-step`.
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// The SDK's folder; by default the nearest `wasm-guests/sdk` at or above this one.
+    #[arg(long, value_name = "DIR")]
+    pub sdk: Option<PathBuf>,
+}
+
+/// A guest to try out.
+#[derive(Debug, Args)]
+pub struct GuestTest {
+    /// The component, with its `plugin.toml` beside it.
+    #[arg(value_name = "FILE.wasm")]
+    pub file: PathBuf,
+    /// Made-up or public rows with `text` and `label`: JSON Lines or CSV.
+    #[arg(long, value_name = "FILE")]
+    pub records: PathBuf,
+    /// A parameter, such as `keep_per_label=5`.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub with: Vec<(String, String)>,
+    /// A public input: a file, or a folder.
+    #[arg(long = "input", value_name = "PORT=PATH", value_parser = pair)]
+    pub inputs: Vec<(String, String)>,
+    /// The budget that the noise is sized for; nothing is charged.
+    #[arg(long, default_value_t = 8.0)]
+    pub epsilon: f64,
+    /// Its delta.
+    #[arg(long, default_value_t = 1e-5)]
+    pub delta: f64,
+    /// Keep the outputs in this folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as `KEY=VALUE`")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// Privacy arithmetic.

@@ -1,58 +1,40 @@
-//! `guest inspect`: what a component is, without running it.
+//! `guest`: look at a guest, begin one, try one out.
 
-use noisegate_sandbox::Limits;
-use serde_json::json;
+mod inspect;
+mod new;
+mod test;
 
-use crate::args::{GuestCommand, GuestWhich};
+use std::path::Path;
+
+use noisegate_steps::Plugin;
+
+use crate::args::GuestCommand;
 use crate::exit::Exit;
-use crate::show;
 
-/// Looks at a guest.
+/// Does what is asked of a guest.
 pub fn guest(what: &GuestCommand) -> Result<(), Exit> {
     match what {
-        GuestCommand::Inspect(which) => inspect(which),
+        GuestCommand::Inspect(which) => inspect::inspect(which),
+        GuestCommand::New(order) => new::new(order),
+        GuestCommand::Test(order) => test::test(order),
     }
 }
 
-fn inspect(which: &GuestWhich) -> Result<(), Exit> {
-    let bytes = std::fs::read(&which.file).map_err(|error| {
-        Exit::Wrong(format!(
-            "could not read `{}`: {error}; check the path",
-            which.file.display()
-        ))
-    })?;
-    let found = noisegate_sandbox::inspect(&bytes, &Limits::default()).map_err(Exit::wrong)?;
-    let verdict = found.verdict.as_ref().map_err(ToString::to_string);
-    if which.json {
-        let imports: Vec<_> = found
-            .imports
-            .iter()
-            .map(|import| json!({ "name": import.name, "allowed": import.allowed }))
-            .collect();
-        return show::json_line(&json!({
-            "sha256": found.digest.to_string(),
-            "bytes": found.bytes,
-            "imports": imports,
-            "exports": found.exports,
-            "loadable": verdict.is_ok(),
-            "problem": verdict.err(),
-        }));
+/// The manifest beside a component, if it is this component's.
+fn manifest_beside(component: &Path) -> Result<Option<Plugin>, Exit> {
+    let folder = match component.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.join("plugin.toml").is_file() {
+        return Ok(None);
     }
-    println!("sha256   {}\nbytes    {}", found.digest, found.bytes);
-    for import in &found.imports {
-        println!(
-            "import   {}{}",
-            import.name,
-            if import.allowed { "" } else { "  (refused)" }
-        );
-    }
-    found
-        .exports
-        .iter()
-        .for_each(|export| println!("export   {export}"));
-    match verdict {
-        Ok(()) => println!("verdict  the sandbox would run it"),
-        Err(problem) => println!("verdict  refused: {problem}"),
-    }
-    Ok(())
+    let plugin = Plugin::read(folder).map_err(Exit::wrong)?;
+    let named = plugin
+        .manifest
+        .component
+        .as_ref()
+        .map(|it| it.file.as_str());
+    let file = component.file_name().unwrap_or_default();
+    Ok((named.map(AsRef::as_ref) == Some(file)).then_some(plugin))
 }
