@@ -7,6 +7,11 @@ use std::path::Path;
 
 use noisegate_tests::{Story, Told, root, shared_data};
 
+#[path = "fdkt/guests.rs"]
+mod guests;
+#[path = "fdkt/votes.rs"]
+mod votes;
+
 /// A story with 240 private and 120 held-out rows of ag_news, or nothing where it is absent.
 fn story() -> Option<Story> {
     let story = Story::new();

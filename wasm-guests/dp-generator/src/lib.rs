@@ -33,14 +33,14 @@ pub mod sample;
 pub mod shape;
 pub mod weights;
 
-use noisegate_guest_sdk::{Accum, ClientStep, File, Setup, Tensor, Turn, Unit};
+use noisegate_guest_sdk::{Accum, ClientStep, File, Round, Setup, Tensor, Turn, Unit};
 
 impl ClientStep for public::Generator {
     fn start(config: &str, inputs: Vec<File>) -> Result<(Self, Setup), String> {
         public::Generator::start(config, inputs)
     }
 
-    fn next(&mut self) -> Turn {
+    fn next(&mut self, _round: Round) -> Turn {
         self.turn()
     }
 

@@ -27,7 +27,7 @@ fn run(config: &str, units: &[Unit]) -> Vec<(String, String)> {
     let (mut step, setup) = <Generator as ClientStep>::start(config, folder()).unwrap();
     let dim = setup.dim as usize;
     loop {
-        match ClientStep::next(&mut step) {
+        match step.turn() {
             Turn::Ask(query) => {
                 let tensors: Vec<Tensor> = setup
                     .tensors
@@ -107,7 +107,7 @@ fn samples_resemble_their_labels_records_and_are_equally_many() {
 fn an_undeclared_label_or_an_empty_text_contributes_nothing() {
     let (mut step, setup) =
         <Generator as ClientStep>::start(&config_json(serde_json::json!({})), folder()).unwrap();
-    let Turn::Ask(query) = ClientStep::next(&mut step) else {
+    let Turn::Ask(query) = step.turn() else {
         panic!("the first turn asks")
     };
     let tensors: Vec<Tensor> = setup

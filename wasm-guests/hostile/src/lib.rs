@@ -6,14 +6,13 @@
 //! sandbox's tests (`crates/sandbox/tests/sandbox/rust_guest.rs`) demand that the
 //! honest units' sum comes out, and nothing else.
 //!
-//! Built by hand, because it is a fixture and not a plugin; `README.md` has the
-//! commands.
+//! Built by `cargo xtask guests`, like the guests under `plugins/`.
 
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::Mutex;
 
-use noisegate_guest_sdk::{Accum, ClientStep, File, Query, Setup, Tensor, Turn, Unit};
+use noisegate_guest_sdk::{Accum, ClientStep, File, Query, Round, Setup, Tensor, Turn, Unit};
 
 /// Units seen by this instance, if an instance ever saw two.
 static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -26,26 +25,35 @@ thread_local! {
 const DIM: u32 = 16;
 
 struct Hostile {
-    asked: u32,
     released: Vec<Vec<f32>>,
 }
 
 impl ClientStep for Hostile {
     fn start(config: &str, _inputs: Vec<File>) -> Result<(Self, Setup), String> {
         let attack = config.split('"').nth(3).ok_or("write {\"attack\": NAME}")?;
-        let setup = Setup { dim: DIM, queries: 2, tensors: vec![], context: attack.into() };
-        Ok((Hostile { asked: 0, released: Vec::new() }, setup))
+        let setup = Setup {
+            dim: DIM,
+            queries: 2,
+            tensors: vec![],
+            context: attack.into(),
+        };
+        Ok((
+            Hostile {
+                released: Vec::new(),
+            },
+            setup,
+        ))
     }
 
-    fn next(&mut self) -> Turn {
+    fn next(&mut self, round: Round) -> Turn {
         // What the private side wrote to these is in other instances' memory.
         let stolen = SEEN.lock().map_or(0, |seen| seen.len()) + SEEN_HERE.with_borrow(Vec::len);
         assert_eq!(stolen, 0, "the public side has seen units");
-        if self.asked == 2 {
-            return Turn::Done;
+        if round.asked < round.queries {
+            Turn::Ask(Query::default())
+        } else {
+            Turn::Done
         }
-        self.asked += 1;
-        Turn::Ask(Query::default())
     }
 
     fn absorb(&mut self, released: Vec<f32>) {
@@ -54,12 +62,18 @@ impl ClientStep for Hostile {
 
     fn outputs(&mut self) -> Result<Vec<File>, String> {
         let bytes = |values: &Vec<f32>| values.iter().flat_map(|it| it.to_le_bytes()).collect();
-        let file = |values| File { name: "released".to_owned(), data: bytes(values) };
+        let file = |values| File {
+            name: "released".to_owned(),
+            data: bytes(values),
+        };
         Ok(self.released.iter().map(file).collect())
     }
 
     fn contribute(unit: &Unit, setup: &[u8], _: &[u8], _: &[&Tensor], into: &Accum) {
-        let text = unit.records.first().map_or("", |record| record.text.as_str());
+        let text = unit
+            .records
+            .first()
+            .map_or("", |record| record.text.as_str());
         into.add(0, &[text.len() as f32, 1.0]);
         let attack = std::str::from_utf8(setup).unwrap_or_default();
         if attack == "remember" {
@@ -107,7 +121,9 @@ fn strike(attack: &str, text: &str, into: &Accum) {
             }
         }
         "nan" => {
-            let payload = text.bytes().fold(0, |bits: u32, byte| bits << 4 ^ u32::from(byte));
+            let payload = text
+                .bytes()
+                .fold(0, |bits: u32, byte| bits << 4 ^ u32::from(byte));
             into.add(2, &[f32::from_bits(0x7fc0_0000 | payload & 0x3f_ffff)]);
         }
         "infinity" => into.add(2, &[f32::MAX, f32::MAX * 2.0]),
@@ -115,6 +131,25 @@ fn strike(attack: &str, text: &str, into: &Accum) {
         "huge" => {
             let letters: Vec<f32> = text.bytes().map(|byte| f32::from(byte) * 1e30).collect();
             into.add(2, &letters[..letters.len().min(14)]);
+        }
+        "denormal" => {
+            // A letter in each number, too small to be seen, unless the noise were scaled with it.
+            let letters: Vec<f32> = text
+                .bytes()
+                .map(|byte| f32::from_bits(byte.into()))
+                .collect();
+            into.add(2, &letters[..letters.len().min(14)]);
+        }
+        "grow" => {
+            // Memory grows by a page for every letter; the contribution stays honest.
+            text.bytes()
+                .for_each(|byte| drop(black_box(vec![byte; 1 << 16])));
+            black_box(vec![1_u8; text.len() << 16]);
+        }
+        "handles" => {
+            // Leaves as many handles open as the text has letters.
+            text.bytes()
+                .for_each(|byte| std::mem::forget(Tensor::new(&[byte.into()])));
         }
         "time" => {
             // Takes long for some texts and not for others; the contribution stays honest.

@@ -82,15 +82,19 @@ macro_rules! export_step {
         #[allow(unsafe_code, clippy::undocumented_unsafe_blocks, missing_docs)]
         mod exported_step {
             use std::cell::RefCell;
-            use $crate::ClientStep;
             use $crate::guest::{private_side, public_side};
+            use $crate::{ClientStep, Round};
 
             thread_local! {
-                static STEP: RefCell<Option<$step>> = const { RefCell::new(None) };
+                static STEP: RefCell<Option<($step, Round)>> = const { RefCell::new(None) };
             }
 
-            fn with_step<R>(act: impl FnOnce(&mut $step) -> R) -> R {
-                STEP.with(|slot| act(slot.borrow_mut().as_mut().expect("the host calls `start` first")))
+            fn with_step<R>(act: impl FnOnce(&mut $step, &mut Round) -> R) -> R {
+                STEP.with(|slot| {
+                    let mut slot = slot.borrow_mut();
+                    let (step, round) = slot.as_mut().expect("the host calls `start` first");
+                    act(step, round)
+                })
             }
 
             struct Exported;
@@ -99,20 +103,28 @@ macro_rules! export_step {
                 fn start(config: String, inputs: Vec<public_side::File>) -> Result<public_side::Setup, String> {
                     let inputs = inputs.into_iter().map(Into::into).collect();
                     let (step, setup) = <$step as ClientStep>::start(&config, inputs)?;
-                    STEP.with(|slot| *slot.borrow_mut() = Some(step));
+                    let round = Round { asked: 0, queries: setup.queries };
+                    STEP.with(|slot| *slot.borrow_mut() = Some((step, round)));
                     Ok(setup.into())
                 }
 
                 fn next() -> public_side::Turn {
-                    with_step(ClientStep::next).into()
+                    with_step(|step, round| {
+                        let turn = ClientStep::next(step, *round);
+                        if matches!(turn, $crate::Turn::Ask(_)) {
+                            round.asked += 1;
+                        }
+                        turn
+                    })
+                    .into()
                 }
 
                 fn absorb(released: Vec<f32>) {
-                    with_step(|step| ClientStep::absorb(step, released));
+                    with_step(|step, _| ClientStep::absorb(step, released));
                 }
 
                 fn outputs() -> Result<Vec<public_side::File>, String> {
-                    let files = with_step(ClientStep::outputs)?;
+                    let files = with_step(|step, _| ClientStep::outputs(step))?;
                     Ok(files.into_iter().map(Into::into).collect())
                 }
             }

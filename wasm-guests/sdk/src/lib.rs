@@ -17,38 +17,37 @@
 //! The smallest step, which counts its units' words:
 //!
 //! ```
-//! use noisegate_guest_sdk::{Accum, ClientStep, File, Query, Setup, Tensor, Turn, Unit};
+//! use noisegate_guest_sdk::{Accum, ClientStep, File, Setup, Tensor, Unit};
 //!
-//! struct WordCount { asked: bool, total: f32 }
+//! struct WordCount { mean: f32 }
 //!
 //! impl ClientStep for WordCount {
 //!     fn start(_config: &str, _inputs: Vec<File>) -> Result<(Self, Setup), String> {
-//!         let setup = Setup { dim: 1, queries: 1, tensors: vec![], context: vec![] };
-//!         Ok((WordCount { asked: false, total: 0.0 }, setup))
-//!     }
-//!     fn next(&mut self) -> Turn {
-//!         if self.asked { return Turn::Done; }
-//!         self.asked = true;
-//!         Turn::Ask(Query::default())
-//!     }
-//!     fn absorb(&mut self, released: Vec<f32>) { self.total = released[0]; }
-//!     fn outputs(&mut self) -> Result<Vec<File>, String> {
-//!         Ok(vec![File { name: "count.txt".into(), data: self.total.to_string().into_bytes() }])
+//!         Ok((WordCount { mean: 0.0 }, Setup { dim: 1, queries: 1, ..Setup::default() }))
 //!     }
 //!     fn contribute(unit: &Unit, _setup: &[u8], _query: &[u8], _tensors: &[&Tensor], into: &Accum) {
 //!         let words: usize = unit.records.iter().map(|record| record.text.split_whitespace().count()).sum();
 //!         into.add(0, &[words as f32]);
 //!     }
+//!     fn absorb(&mut self, released: Vec<f32>) { self.mean = released[0]; }
+//!     fn outputs(&mut self) -> Result<Vec<File>, String> {
+//!         Ok(vec![File { name: "count.txt".into(), data: self.mean.to_string().into_bytes() }])
+//!     }
 //! }
 //! ```
+//!
+//! `noisegate guest new my-step` writes a crate like this, ready to build;
+//! `docs/writing-a-guest.md` goes on from there.
 //!
 //! Deliberately absent: noise, clipping and budgets. They are the gate's, and a
 //! guest cannot reach them.
 
+pub mod config;
 #[cfg(target_arch = "wasm32")]
 pub mod guest;
 pub mod kernels;
 pub mod maths;
+pub mod nearest;
 pub mod rng;
 pub mod safetensors;
 pub mod step;
@@ -56,4 +55,4 @@ pub mod tokenizer;
 pub mod wire;
 
 pub use kernels::{Accum, Tensor};
-pub use step::{ClientStep, File, Query, Setup, TextRecord, Turn, Unit};
+pub use step::{ClientStep, File, Query, Round, Setup, TextRecord, Turn, Unit};

@@ -62,25 +62,22 @@ pub enum Turn {
     Done,
 }
 
-/// A client step: four methods of the public side, one of the private side.
+/// How far the queries are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// Queries asked so far.
+    pub asked: u32,
+    /// Queries announced in [`Setup::queries`].
+    pub queries: u32,
+}
+
+/// A client step: three methods of the public side, one of the private side.
 pub trait ClientStep: Sized {
     /// Reads the configuration and the public inputs.
     ///
     /// # Errors
     /// A sentence for the user: place, problem, remedy.
     fn start(config: &str, inputs: Vec<File>) -> Result<(Self, Setup), String>;
-
-    /// Decides what happens next.
-    fn next(&mut self) -> Turn;
-
-    /// Takes the noised sum divided by the public expected batch size: `dim` numbers.
-    fn absorb(&mut self, released: Vec<f32>);
-
-    /// Makes the outputs, once `next` has said [`Turn::Done`].
-    ///
-    /// # Errors
-    /// A sentence for the user: place, problem, remedy.
-    fn outputs(&mut self) -> Result<Vec<File>, String>;
 
     /// Adds one unit's contribution to `into`, which is born zero.
     ///
@@ -93,4 +90,23 @@ pub trait ClientStep: Sized {
         tensors: &[&Tensor],
         into: &Accum,
     );
+
+    /// Takes the noised sum divided by the public expected batch size: `dim` numbers.
+    fn absorb(&mut self, released: Vec<f32>);
+
+    /// Makes the outputs, once `next` has said [`Turn::Done`].
+    ///
+    /// # Errors
+    /// A sentence for the user: place, problem, remedy.
+    fn outputs(&mut self) -> Result<Vec<File>, String>;
+
+    /// Decides what happens next. As given, it asks all queries, each without a context
+    /// of its own; a step that adapts its queries writes its own.
+    fn next(&mut self, round: Round) -> Turn {
+        if round.asked < round.queries {
+            Turn::Ask(Query::default())
+        } else {
+            Turn::Done
+        }
+    }
 }

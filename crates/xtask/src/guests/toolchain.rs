@@ -14,7 +14,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{finish, registry_remaps};
+use super::build::{finish, registry_remaps};
 use crate::run::cargo;
 
 const TARGET: &str = "wasm32-unknown-unknown";
