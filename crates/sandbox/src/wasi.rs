@@ -151,7 +151,9 @@ fn answer_always(linked: &mut LinkerInstance<'_, Host>, interface: &str, name: &
     let function = name.to_owned();
     linked.func_new(name, move |mut store, _, parameters, results| {
         charge(&mut store, fuel(0, 100))?;
-        let answered = answer(&mut store, &interface, &function, parameters)?;
+        let answered = answer(&mut store, &interface, &function, parameters);
+        give_back(&mut store, parameters)?;
+        let answered = answered?;
         match (results, answered) {
             ([], None) => Ok(()),
             ([result], Some(answer)) => {
@@ -161,6 +163,18 @@ fn answer_always(linked: &mut LinkerInstance<'_, Host>, interface: &str, name: &
             _ => bail!("`{interface}/{function}` has another type than in WASI 0.2"),
         }
     })
+}
+
+/// Gives lent handles back; a call must not end with one kept.
+fn give_back(store: &mut StoreContextMut<'_, Host>, parameters: &[Val]) -> Result<()> {
+    for parameter in parameters {
+        match parameter {
+            Val::Resource(handle) => handle.resource_drop(&mut *store)?,
+            Val::List(handles) => give_back(store, handles)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The constant answer of a function, or a trap.

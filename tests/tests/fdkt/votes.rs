@@ -138,7 +138,10 @@ fn private_records_vote_for_candidates_and_all_charges_share_one_cap() {
     // Keeping others costs a vote again, and the cap has no room for a dear one.
     let dear = [
         EVOLUTION.as_slice(),
-        &["params.keep=4", "params.epsilon_vote=2.4"],
+        &[
+            "steps.vote.with.keep_per_label=4",
+            "params.epsilon_vote=2.4",
+        ],
     ]
     .concat();
     let third = tell(&story, "private-evolution.toml", &dear);

@@ -1,6 +1,6 @@
 //! The attacks of `wasm-guests/hostile`, a guest built with the SDK.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use noisegate_sandbox::{Guest, Unit, inspect};
 
@@ -20,6 +20,9 @@ fn sums(attack: &str, data: &[Unit]) -> Vec<f32> {
 }
 
 fn run(attack: &str, data: &[Unit]) -> Finished {
+    // One guest, so one step at a time: its instances are counted.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     static LOADED: OnceLock<Guest> = OnceLock::new();
     let guest = LOADED.get_or_init(|| {
         // Enough fuel for an honest unit and for filling a few megabytes.

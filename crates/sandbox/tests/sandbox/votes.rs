@@ -92,7 +92,6 @@ fn a_vote_that_the_gate_cannot_run_is_refused_before_any_unit() {
     };
     for broken in [
         votes(0),
-        votes(u32::MAX),
         Declaration {
             units_public: 0,
             ..votes(1)

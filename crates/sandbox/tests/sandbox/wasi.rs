@@ -134,6 +134,7 @@ fn what_is_not_there_makes_the_unit_zero() {
             "(if (i32.eq (i32.load8_u (i32.load (local.get $records))) (i32.const 33)) (then {forbidden}))"
         );
         let bytes = guest(&attack);
+        assert_eq!(sums(&bytes, &["a"])[1], 1.0, "others count");
         assert_eq!(
             sums(&bytes, &["a", "!secret"]),
             sums(&bytes, &["a"]),
