@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use noisegate_sandbox::{Inspection, Limits};
+use noisegate_sandbox::{Inspection, Isolation, Limits};
 use noisegate_steps::Plugin;
 use noisegate_steps::guest_terms::limits;
 use noisegate_steps::plugin::{Mechanism, MechanismKind};
@@ -31,7 +31,7 @@ pub fn inspect(which: &GuestWhich) -> Result<(), Exit> {
         .as_ref()
         .and_then(|plugin| plugin.manifest.component.as_ref());
     let limits = match component {
-        Some(component) => limits(component, 1).map_err(Exit::failed)?,
+        Some(component) => limits(component, 1, Isolation::default()).map_err(Exit::failed)?,
         None => Limits::default(),
     };
     let found = noisegate_sandbox::inspect(&bytes, &limits).map_err(Exit::wrong)?;
