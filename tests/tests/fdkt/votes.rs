@@ -140,12 +140,13 @@ fn private_records_vote_for_candidates_and_all_charges_share_one_cap() {
     // Another generator is another charge, and the cap has no room for it.
     let other = [
         EVOLUTION.as_slice(),
-        &["steps.synthesise.with.learning_rate=0.05"],
+        &["steps.synthesise.with.sampling_rate=0.9"],
     ]
     .concat();
     let third = tell(&story, "private-evolution.toml", &other);
     assert_eq!(third.code, Some(3), "{}{}", third.out, third.err);
-    assert!(third.err.contains("cap"), "{}", third.err);
+    let said = format!("{}{}", third.out, third.err);
+    assert!(said.contains("cap"), "{said}");
     assert_eq!(story.tell(&["ledger", "verify"]).code, Some(0));
 }
 
