@@ -193,10 +193,9 @@ impl GuestStep {
                     output.file
                 ))
             })?;
-            let ending = if output.holds == PortType::Report {
-                "json"
-            } else {
-                "jsonl"
+            let ending = match output.holds {
+                PortType::Report | PortType::Centroids => "json",
+                _ => "jsonl",
             };
             let path = context.work.join(format!("{}.{ending}", output.port));
             fs::write(&path, data).map_err(|error| {

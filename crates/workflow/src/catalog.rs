@@ -112,6 +112,8 @@ pub enum PortType {
     Embeddings,
     /// Records in groups.
     Clusters,
+    /// One direction per label in an encoder's space.
+    Centroids,
     /// Figures and tables for people.
     Report,
 }
@@ -126,6 +128,7 @@ impl fmt::Display for PortType {
             Self::Classifier => "classifier",
             Self::Embeddings => "embeddings",
             Self::Clusters => "clusters",
+            Self::Centroids => "centroids",
             Self::Report => "report",
         })
     }
