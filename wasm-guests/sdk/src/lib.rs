@@ -3,7 +3,7 @@
 //! ```text
 //!   your crate ── implements ──> ClientStep (step.rs)
 //!        │                            │ export_step!(YourStep)   (guest.rs, wasm only)
-//!        └── calls ──> kernels, tokenizer, safetensors, rng, maths
+//!        └── calls ──> kernels, encoder, tokenizer, safetensors, rng, maths
 //! ```
 //!
 //! One component plays two roles in separate instances. The *public side*
@@ -43,6 +43,7 @@
 //! guest cannot reach them.
 
 pub mod config;
+pub mod encoder;
 #[cfg(target_arch = "wasm32")]
 pub mod guest;
 pub mod kernels;
