@@ -24,6 +24,7 @@ use plugin::{Place, Plugin};
 
 /// The guests: folder in `wasm-guests/`, and in `plugins/`.
 const GUESTS: &[&str] = &[
+    "class-centroids",
     "dp-generator",
     "length-histogram",
     "private-evolution",
