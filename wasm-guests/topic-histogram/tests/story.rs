@@ -1,7 +1,7 @@
 //! The whole step, public and private side, with a gate that adds no noise.
 
 use noisegate_guest_sdk::config::{Row, to_file};
-use noisegate_guest_sdk::{Accum, ClientStep, File, Setup, Tensor, TextRecord, Unit};
+use noisegate_guest_sdk::{Accum, ClientStep, Setup, Tensor, TextRecord, Unit};
 use topic_histogram::TopicHistogram;
 
 const TOPICS: [(&str, &str); 4] = [
