@@ -7,6 +7,8 @@ use std::path::Path;
 
 use noisegate_tests::{Story, Told, root, shared_data};
 
+#[path = "fdkt/centroids.rs"]
+mod centroids;
 #[path = "fdkt/guests.rs"]
 mod guests;
 #[path = "fdkt/votes.rs"]
