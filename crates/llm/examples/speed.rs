@@ -42,7 +42,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 ..Request::default()
             })
             .collect();
-        let options = GenerateOptions { batch_max: batch };
+        let options = GenerateOptions {
+            batch_max: batch,
+            ..GenerateOptions::default()
+        };
         generate(&model, &requests[..1], &options, &mut |_| (), &cancel)?;
         let started = Instant::now();
         let made = generate(&model, &requests, &options, &mut |_| (), &cancel)?;

@@ -9,6 +9,7 @@
 
 use std::sync::atomic::AtomicBool;
 
+use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, weights_digest};
 use crate::pretrain::{Optimizer, OptimizerOptions, Schedule, Stepper, shuffle};
@@ -120,8 +121,17 @@ pub fn adapt(
         });
     }
     let digest = weights_digest(&config, &weights)?;
-    let weights = crate::pretrain::carry(&weights, model.device())?;
-    LanguageModel::new(config, &weights, model.tokenizer.clone(), digest)
+    // All but the numbers is the model's: how texts begin and end, and how messages are framed.
+    let mut adapted = LanguageModel::of_family(
+        model.architecture().clone(),
+        Decoder::from_llama(&weights)?,
+        model.device(),
+        model.tokenizer.clone(),
+        Some(config),
+        digest,
+    )?;
+    adapted.chat = model.chat.clone();
+    Ok(adapted)
 }
 
 /// The demonstrations as prompts would show them, pass after pass, in whole batches plus one.

@@ -103,6 +103,15 @@ pub struct Architecture {
 }
 
 impl Architecture {
+    /// Adds tokens that end a text.
+    pub fn ends_with(&mut self, ids: impl IntoIterator<Item = u32>) {
+        for id in ids {
+            if !self.end.contains(&id) {
+                self.end.push(id);
+            }
+        }
+    }
+
     /// Width of all query heads.
     pub fn query_width(&self) -> usize {
         self.heads * self.head

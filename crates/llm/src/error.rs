@@ -153,6 +153,14 @@ pub enum Error {
         /// What does not fit.
         problem: String,
     },
+    /// A model's own chat template cannot be used.
+    #[error("the chat template in `{path}` cannot be used: {problem}; repair it, or set `chat = \"off\"` to put prompts as they are", path = path.display())]
+    ChatTemplate {
+        /// The file that holds it.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A sample carries a label that was not declared.
     #[error(
         "sample {sample} has the label `{label}`, which is not among the declared ones; declare it or drop the sample"

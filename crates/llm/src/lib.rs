@@ -16,6 +16,9 @@ pub mod adapt;
 pub mod architecture;
 mod assemble;
 pub mod augment;
+pub mod chat;
+#[cfg(test)]
+mod chat_tests;
 pub mod cluster;
 pub mod config;
 mod decoder;
@@ -49,6 +52,7 @@ pub mod writer;
 
 pub use adapt::{AdaptOptions, adapt};
 pub use augment::{AugmentOptions, Augmented, AugmentedSample, Provenance, augment};
+pub use chat::ChatTemplate;
 pub use cluster::{ClusterOptions, cluster};
 pub use config::LlamaConfig;
 pub use device::Place;

@@ -1,5 +1,6 @@
 //! Loads a Hugging Face folder: `config.json`, `tokenizer.json`, and `model.safetensors` or the
-//! shards that `model.safetensors.index.json` names. Every number format becomes f32.
+//! shards that `model.safetensors.index.json` names; the chat template, where there is one. Every
+//! number format becomes f32.
 //!
 //! Deliberately absent: pickled weights (they can run code), downloads, memory maps (a file that
 //! changes under a map is undefined behaviour; reading costs one copy).
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::architecture::Architecture;
 use crate::assemble::{self, Tensors};
+use crate::chat::ChatTemplate;
 use crate::config::{LlamaConfig, TokenIds};
 use crate::error::{Error, Result};
 use crate::families::{self, Family, Parts, SUPPORTED};
@@ -51,8 +53,17 @@ pub fn load(folder: &Path, device: &Device) -> Result<LanguageModel> {
     }
     let decoder = assemble::hugging_face(tensors, family, &architecture, parts)?;
     begin_and_end(folder, family, &tokenizer, &mut architecture)?;
+    let chat = ChatTemplate::in_folder(folder)?;
+    if let Some(chat) = &chat {
+        hash.update(chat.source());
+        let end = chat.special("eos_token");
+        architecture.ends_with(end.and_then(|text| tokenizer.token_id(text)));
+    }
     let digest = hex(&hash.finalize());
-    LanguageModel::of_family(architecture, decoder, device, tokenizer, llama, digest)
+    let mut model =
+        LanguageModel::of_family(architecture, decoder, device, tokenizer, llama, digest)?;
+    model.chat = chat;
+    Ok(model)
 }
 
 /// Which token begins a text is the tokenizer's business, and which ones end it is often said in
@@ -83,11 +94,7 @@ fn begin_and_end(
     if !ids.is_null() {
         let ids: TokenIds = serde_json::from_value(ids.clone())
             .map_err(|_| malformed(format!("`eos_token_id` is {ids}")))?;
-        for id in ids.as_slice() {
-            if !architecture.end.contains(id) {
-                architecture.end.push(*id);
-            }
-        }
+        architecture.ends_with(ids.as_slice().iter().copied());
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
 
 use crate::architecture::Architecture;
+use crate::chat::ChatTemplate;
 use crate::config::LlamaConfig;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
@@ -17,6 +18,8 @@ pub struct LanguageModel {
     pub(crate) network: Network,
     /// Text to tokens and back.
     pub tokenizer: TextTokenizer,
+    /// How it wants messages framed; `None` puts them as they are.
+    pub chat: Option<ChatTemplate>,
     device: Device,
     /// Present where the model can be trained further here.
     llama: Option<LlamaConfig>,
@@ -78,6 +81,7 @@ impl LanguageModel {
         Ok(Self {
             network: Network::new(architecture, decoder, device)?,
             tokenizer,
+            chat: None,
             device: device.clone(),
             llama,
             digest,
@@ -139,6 +143,17 @@ impl LanguageModel {
             ids.insert(0, begin);
         }
         Ok(ids)
+    }
+
+    /// Tokens of a message to answer, framed by the chat template where the model has one.
+    ///
+    /// # Errors
+    /// [`Error::ChatTemplate`], [`Error::Tokenizer`] from the library.
+    pub fn encode_message(&self, message: &str) -> Result<Vec<u32>> {
+        match &self.chat {
+            Some(chat) => self.tokenizer.encode(&chat.render(message)?),
+            None => self.encode_prompt(message),
+        }
     }
 }
 

@@ -54,8 +54,14 @@ impl Writer for LanguageModel {
         self.digest().to_owned()
     }
 
+    /// Less what the chat template adds to a message. One that cannot be rendered adds nothing: it
+    /// is refused when a message is put.
     fn context(&self) -> usize {
-        Self::context(self)
+        let framed = self
+            .chat
+            .as_ref()
+            .and_then(|_| self.encode_message("").ok());
+        Self::context(self).saturating_sub(framed.map_or(0, |ids| ids.len()))
     }
 
     fn prompt_tokens(&self, prompt: &str) -> Result<usize> {
@@ -71,6 +77,7 @@ impl Writer for LanguageModel {
     ) -> Result<Vec<Generation>> {
         let options = GenerateOptions {
             batch_max: how.batch_max,
+            chat: how.style == PromptStyle::Instruction,
         };
         generate(self, requests, &options, progress, cancel)
     }

@@ -95,12 +95,13 @@ fn judge() -> StepSignature {
         .reads(PortSpec::one("clusters", PortType::Clusters).or(PortType::Records).help("samples, with clusters if `llm:cluster` ran"))
         .reads(PortSpec::one("model", PortType::LanguageModel).or(PortType::ServedModel).help("the judge"))
         .makes("samples", PortType::Records)
-        .with(ParamSpec::choice("mode", &["cross-fit", "likelihood", "prompt", "off"]).or_null().help("by default `cross-fit`, and `prompt` with a served model; cross-fit: train a copy on each half of the samples and judge the other half by likelihood (small models); likelihood: judge by examples in the prompt; prompt: ask for a list (instruction-tuned models); off: form and near-duplicates only"))
+        .with(ParamSpec::choice("mode", &["cross-fit", "likelihood", "prompt", "off"]).or_null().help("by default `cross-fit`, and `prompt` with a served model or one that has a chat template; cross-fit: train a copy on each half of the samples and judge the other half by likelihood (small models); likelihood: judge by examples in the prompt; prompt: ask for a list (instruction-tuned models); off: form and near-duplicates only"))
         .with(ParamSpec::float("margin", 0.0, 10.0).default(0.05).help("drop a sample that another label fits better by more than this, nats per token"))
         .with(ParamSpec::int("shots", 0, 16).default(2).help("likelihood: examples of a label to judge by"))
         .with(ParamSpec::int("rivals", 1, 100).default(7).help("other labels to compare each sample with"))
         .with(ParamSpec::float("duplicate_similarity", 0.05, 1.0).default(0.7).help("Jaccard similarity of word pairs at which a sample repeats another"))
         .with(ParamSpec::int("words_min", 1, 1000).default(3).help("shorter samples are dropped"))
+        .with(chat())
         .with(device())
         .with(seed())
         .weight(all_cores(2 * GIB))
@@ -113,10 +114,10 @@ fn augment() -> StepSignature {
         .makes("samples", PortType::Records)
         .makes("report", PortType::Report)
         .with(ParamSpec::int("samples_per_label", 1, 100_000).default(100).help("new samples wanted for each label"))
-        .with(ParamSpec::choice("style", &["completion", "instruction"]).or_null().help("how the model is asked, by default `completion`, and `instruction` with a served model: base models go on with a text, instructed ones are told what to do"))
+        .with(ParamSpec::choice("style", &["completion", "instruction"]).or_null().help("how the model is asked, by default `completion`, and `instruction` with a served model or one that has a chat template: base models go on with a text, instructed ones are told what to do"))
         .with(ParamSpec::int("shots", 1, 16).default(2).help("demonstrations of the wanted label in a prompt"))
         .with(ParamSpec::int("contrast_shots", 0, 16).default(0).help("demonstrations of other labels in a prompt"))
-        .with(ParamSpec::int("adapt_epochs", 0, 100).or_null().help("passes of training on the demonstrations before imitating them, by default 2, and 0 with a served model; 0 for large models"))
+        .with(ParamSpec::int("adapt_epochs", 0, 100).or_null().help("passes of training on the demonstrations before imitating them, by default 2, and 0 with a served model or one that has a chat template; 0 for large models"))
         .with(ParamSpec::int("samples_per_answer", 1, 64).default(4).help("with style `instruction`: samples asked for at once"))
         .with(ParamSpec::int("batch", 1, 512).default(32).help("sequences generated together; a served model has its own `concurrency`"))
         .with(ParamSpec::int("tokens_max", 4, 8192).or_null().help("longest answer, by default 64 a sample"))
@@ -126,9 +127,16 @@ fn augment() -> StepSignature {
         .with(ParamSpec::float("top_p", 0.01, 1.0).default(0.95).help("nucleus sampling"))
         .with(ParamSpec::float("duplicate_similarity", 0.05, 1.0).default(0.7).help("Jaccard similarity of word pairs at which a sample repeats another"))
         .with(ParamSpec::bool("keep_demonstrations").default(true).help("pass the demonstrations on beside the new samples"))
+        .with(chat())
         .with(device())
         .with(seed())
         .weight(all_cores(2 * GIB))
+}
+
+fn chat() -> ParamSpec {
+    ParamSpec::choice("chat", &["auto", "off"])
+        .default("auto")
+        .help("auto: frame messages by the model's own chat template, if its folder has one; off: put them as they are; a served model frames them itself")
 }
 
 fn device() -> ParamSpec {

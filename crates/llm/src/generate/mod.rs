@@ -55,11 +55,17 @@ impl Default for Request {
 pub struct GenerateOptions {
     /// Most sequences computed at once; bounds the cache's memory.
     pub batch_max: usize,
+    /// Whether prompts are messages to answer, framed by the model's chat template if it has one,
+    /// rather than texts to go on with.
+    pub chat: bool,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { batch_max: 32 }
+        Self {
+            batch_max: 32,
+            chat: false,
+        }
     }
 }
 
@@ -277,7 +283,10 @@ fn check(
     let begin = model.begin_token().or(model.end_tokens().first().copied());
     let encode = |(index, request): (usize, &Request)| {
         request.sampling.validate()?;
-        let mut ids = model.encode_prompt(&request.prompt)?;
+        let mut ids = match options.chat {
+            true => model.encode_message(&request.prompt)?,
+            false => model.encode_prompt(&request.prompt)?,
+        };
         if ids.is_empty() {
             ids.extend(begin);
         }
@@ -299,7 +308,10 @@ mod tests {
     use crate::testing;
 
     fn run(requests: &[Request], batch_max: usize) -> Vec<Generation> {
-        let options = GenerateOptions { batch_max };
+        let options = GenerateOptions {
+            batch_max,
+            ..GenerateOptions::default()
+        };
         let cancel = AtomicBool::new(false);
         generate(&testing::model(3), requests, &options, &mut |_| (), &cancel).unwrap()
     }

@@ -87,7 +87,7 @@ fn adapted(
     context: &StepContext<'_>,
 ) -> Result<Model, StepFailure> {
     let with = With(&context.step.with);
-    let usual = if model.is_served() { 0 } else { 2 };
+    let usual = if model.is_instructed() { 0 } else { 2 };
     let epochs = with.count_or("adapt_epochs", usual)?;
     if epochs == 0 {
         return Ok(model);
@@ -116,12 +116,12 @@ fn adapted(
 
 fn options(context: &StepContext<'_>, model: &Model) -> Result<AugmentOptions, StepFailure> {
     let with = With(&context.step.with);
-    let usual = if model.is_served() {
-        ("instruction", 0)
+    let usual = if model.is_instructed() {
+        "instruction"
     } else {
-        ("completion", 7)
+        "completion"
     };
-    let style = match with.text_or("style", usual.0)? {
+    let style = match with.text_or("style", usual)? {
         "instruction" => PromptStyle::Instruction,
         _ => PromptStyle::Completion,
     };
@@ -146,7 +146,7 @@ fn options(context: &StepContext<'_>, model: &Model) -> Result<AugmentOptions, S
         retries_max: with.count("retries_max")?,
         quality: QualityOptions::default(),
         duplicate_similarity: with.float("duplicate_similarity")?,
-        rivals: with.count_or("rivals", usual.1)?,
+        rivals: with.count_or("rivals", if model.is_served() { 0 } else { 7 })?,
         seed: with.count("seed")? as u64,
     })
 }

@@ -51,7 +51,7 @@ impl Step for Judge {
 
 fn options(context: &StepContext<'_>, model: &Model) -> Result<JudgeOptions, StepFailure> {
     let with = With(&context.step.with);
-    let usual = if model.is_served() {
+    let usual = if model.is_instructed() {
         "prompt"
     } else {
         "cross-fit"

@@ -15,13 +15,20 @@ use noisegate_llm::{Error, LanguageModel, Place, Progress};
 use crate::samples::Sample;
 use crate::with::With;
 
-/// Loads a language model on the device that the step names.
+/// Loads a language model on the device that the step names, without its chat template if the
+/// step wants none.
 fn load(context: &StepContext<'_>, folder: &Path) -> Result<LanguageModel, StepFailure> {
-    let place = match With(&context.step.with).text("device")? {
+    let with = With(&context.step.with);
+    let place = match with.text("device")? {
         "cuda" => Place::Cuda,
         _ => Place::Cpu,
     };
-    noisegate_llm::load(folder, &place.open().map_err(failure)?).map_err(failure)
+    let mut model =
+        noisegate_llm::load(folder, &place.open().map_err(failure)?).map_err(failure)?;
+    if with.text("chat")? == "off" {
+        model.chat = None;
+    }
+    Ok(model)
 }
 
 /// The samples as the crate wants them.

@@ -145,6 +145,14 @@ impl Model {
         matches!(self, Self::Served(_))
     }
 
+    /// Whether it answers messages: a served model, or one with a chat template.
+    pub fn is_instructed(&self) -> bool {
+        match self {
+            Self::Local(model) => model.chat.is_some(),
+            Self::Served(_) => true,
+        }
+    }
+
     /// What was asked of a served model and what it cost; null for one in this process.
     pub fn usage(&self) -> Value {
         let Self::Served(served) = self else {
