@@ -9,12 +9,28 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of a model folder is not there.
-    #[error("model folder `{folder}` has no `{file}`; a Hugging Face folder holds `config.json`, `tokenizer.json` and `model.safetensors`", folder = folder.display())]
+    #[error("model folder `{folder}` has no `{file}`; a Hugging Face folder holds `config.json`, `tokenizer.json` and `model.safetensors`, or else one `.gguf` file", folder = folder.display())]
     MissingFile {
         /// The model folder.
         folder: PathBuf,
         /// The file looked for.
         file: String,
+    },
+    /// A folder holds several models.
+    #[error("model folder `{folder}` holds several GGUF files ({files}), and none is `model.gguf`; name the file itself, or keep one", folder = folder.display(), files = names(files))]
+    SeveralModels {
+        /// The folder.
+        folder: PathBuf,
+        /// Its GGUF files.
+        files: Vec<PathBuf>,
+    },
+    /// A GGUF file whose tokenizer cannot be built, and no `tokenizer.json`.
+    #[error("the tokenizer inside `{path}` cannot be used: {problem}; put the model's `tokenizer.json` beside it", path = path.display())]
+    NoTokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its tokenizer.
+        problem: String,
     },
     /// A file could not be read or written.
     #[error("could not {action} `{path}`", path = path.display())]
@@ -220,4 +236,10 @@ impl Error {
             source,
         }
     }
+}
+
+fn names(files: &[PathBuf]) -> String {
+    let names = files.iter().filter_map(|file| file.file_name());
+    let names: Vec<String> = names.map(|name| format!("`{}`", name.display())).collect();
+    names.join(", ")
 }

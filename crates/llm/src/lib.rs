@@ -29,6 +29,7 @@ mod families;
 #[cfg(test)]
 mod families_tests;
 pub mod generate;
+mod gguf;
 mod host;
 pub mod judge;
 pub mod llama2c;
@@ -43,6 +44,7 @@ pub mod quality;
 pub mod sample;
 mod sampling;
 pub mod score;
+mod shards;
 pub mod template;
 #[cfg(test)]
 mod testing;

@@ -18,7 +18,7 @@ use tokenizers::{AddedToken, Tokenizer};
 use crate::config::{LlamaConfig, TokenIds};
 use crate::error::{Error, Result};
 use crate::model::{LanguageModel, hex};
-use crate::tokenizer::TextTokenizer;
+use crate::tokenizer::{TextTokenizer, merges_by_score};
 use crate::weights::{LayerWeights, LlamaWeights};
 
 /// Beginning of a text in every llama2.c tokenizer.
@@ -163,8 +163,6 @@ fn half_split(matrix: &Tensor, head: usize) -> candle_core::Result<Tensor> {
         .reshape((rows, columns))
 }
 
-/// Scores become merge ranks: of two possible merges llama2.c takes the one whose result scores
-/// higher, and scores fall with the order in which the merges were learned.
 fn parse_tokenizer(bytes: &[u8], vocab_size: usize) -> Result<TextTokenizer, String> {
     let mut rest = bytes.get(4..).ok_or("it is shorter than its header")?;
     let mut tokens: Vec<(String, f32)> = Vec::with_capacity(vocab_size);
@@ -187,24 +185,19 @@ fn parse_tokenizer(bytes: &[u8], vocab_size: usize) -> Result<TextTokenizer, Str
         .enumerate()
         .map(|(id, (text, _))| (text.as_str(), id as u32))
         .collect();
-    let mut merges: Vec<(f32, u32, (String, String))> = Vec::new();
+    let scored: Vec<(&str, f32)> = tokens
+        .iter()
+        .map(|(text, score)| (&text[..], *score))
+        .collect();
     // The first 259 are unknown, begin, end and the 256 bytes; none of them is ever merged into.
-    for (id, (text, score)) in tokens.iter().enumerate().skip(259) {
-        for (at, _) in text.char_indices().skip(1) {
-            let (left, right) = text.split_at(at);
-            if ids.contains_key(left) && ids.contains_key(right) {
-                merges.push((*score, id as u32, (left.to_owned(), right.to_owned())));
-            }
-        }
-    }
-    merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let merges = merges_by_score(&scored, |id| id >= 259);
     let vocab: Vocab = ids
         .iter()
         .map(|(text, id)| ((*text).to_owned(), *id))
         .collect();
     let words = |e: tokenizers::Error| e.to_string();
     let bpe = BPE::builder()
-        .vocab_and_merges(vocab, merges.into_iter().map(|(_, _, pair)| pair).collect())
+        .vocab_and_merges(vocab, merges)
         .unk_token("<unk>".to_owned())
         .byte_fallback(true)
         .build()

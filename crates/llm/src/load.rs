@@ -1,16 +1,15 @@
-//! Loads a Hugging Face folder: `config.json`, `tokenizer.json`, and `model.safetensors` or the
-//! shards that `model.safetensors.index.json` names; the chat template, where there is one. Every
-//! number format becomes f32.
+//! Loads a model: a Hugging Face folder here, a GGUF file in `gguf/`.
+//!
+//! A folder has `config.json`, `tokenizer.json`, and `model.safetensors` or the shards that
+//! `model.safetensors.index.json` names (`shards.rs`); and a chat template, where there is one.
+//! Every number format becomes f32.
 //!
 //! Deliberately absent: pickled weights (they can run code), downloads, memory maps (a file that
 //! changes under a map is undefined behaviour; reading costs one copy).
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use candle_core::Device;
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
 
 use crate::architecture::Architecture;
@@ -19,16 +18,28 @@ use crate::chat::ChatTemplate;
 use crate::config::{LlamaConfig, TokenIds};
 use crate::error::{Error, Result};
 use crate::families::{self, Family, Parts, SUPPORTED};
+use crate::gguf;
 use crate::model::{LanguageModel, hex};
+use crate::shards::{collect, weight_files};
 use crate::tokenizer::TextTokenizer;
 
-/// Loads a model folder onto a device.
+/// Loads a model onto a device.
+///
+/// - `path`: a Hugging Face folder, a GGUF file, or a folder that holds one and no safetensors.
 ///
 /// # Errors
 /// [`Error::MissingFile`], [`Error::Io`], [`Error::Malformed`] (truncated or damaged files),
 /// [`Error::UnsupportedArchitecture`], [`Error::MissingTensor`], [`Error::ShapeMismatch`] (both
-/// shapes printed), [`Error::VocabularyMismatch`].
-pub fn load(folder: &Path, device: &Device) -> Result<LanguageModel> {
+/// shapes printed), [`Error::VocabularyMismatch`]; for GGUF files [`Error::NoTokenizer`] and
+/// [`Error::SeveralModels`].
+pub fn load(path: &Path, device: &Device) -> Result<LanguageModel> {
+    match gguf::find(path)? {
+        Some(file) => gguf::load(&file, device),
+        None => load_folder(path, device),
+    }
+}
+
+fn load_folder(folder: &Path, device: &Device) -> Result<LanguageModel> {
     let mut hash = Sha256::new();
     let config_bytes = read(folder, "config.json")?;
     let Described {
@@ -99,7 +110,7 @@ fn begin_and_end(
     Ok(())
 }
 
-fn read(folder: &Path, file: &str) -> Result<Vec<u8>> {
+pub(crate) fn read(folder: &Path, file: &str) -> Result<Vec<u8>> {
     let path = folder.join(file);
     if !path.exists() {
         return Err(Error::MissingFile {
@@ -111,12 +122,12 @@ fn read(folder: &Path, file: &str) -> Result<Vec<u8>> {
 }
 
 /// A `config.json`, understood.
-struct Described {
-    family: Family,
-    architecture: Architecture,
-    parts: Parts,
+pub(crate) struct Described {
+    pub(crate) family: Family,
+    pub(crate) architecture: Architecture,
+    pub(crate) parts: Parts,
     /// Present for a plain Llama, which can be trained further.
-    llama: Option<LlamaConfig>,
+    pub(crate) llama: Option<LlamaConfig>,
 }
 
 /// Parses `config.json` and refuses what the forward pass would silently get wrong.
@@ -138,6 +149,15 @@ fn parse_config(folder: &Path, bytes: &[u8]) -> Result<Described> {
             found: named.to_owned(),
             supported: SUPPORTED,
         });
+    };
+    described(&path, family, json)
+}
+
+/// The same for a parsed one; `path` is for messages.
+pub(crate) fn described(path: &Path, family: Family, json: serde_json::Value) -> Result<Described> {
+    let malformed = |problem: String| Error::Malformed {
+        path: path.to_owned(),
+        problem,
     };
     let (architecture, parts) = families::describe(family, &json).map_err(malformed)?;
     let mut llama = None;
@@ -165,86 +185,10 @@ fn parse_config(folder: &Path, bytes: &[u8]) -> Result<Described> {
     })
 }
 
-/// The weight files of a folder, in name order.
-fn weight_files(folder: &Path) -> Result<Vec<String>> {
-    const SINGLE: &str = "model.safetensors";
-    const INDEX: &str = "model.safetensors.index.json";
-    if folder.join(SINGLE).exists() || !folder.join(INDEX).exists() {
-        return Ok(vec![SINGLE.to_owned()]);
-    }
-    let malformed = |problem: String| Error::Malformed {
-        path: folder.join(INDEX),
-        problem,
-    };
-    let index: serde_json::Value =
-        serde_json::from_slice(&read(folder, INDEX)?).map_err(|e| malformed(e.to_string()))?;
-    let map = index["weight_map"]
-        .as_object()
-        .ok_or_else(|| malformed("it has no `weight_map`".to_owned()))?;
-    let mut files = BTreeSet::new();
-    for file in map.values() {
-        match file.as_str() {
-            // A shard is a plain name beside the index, never a path to elsewhere.
-            Some(file) if !file.contains(['/', '\\']) => files.insert(file.to_owned()),
-            _ => {
-                return Err(malformed(format!(
-                    "`{file}` is not the name of a file beside it"
-                )));
-            }
-        };
-    }
-    Ok(files.into_iter().collect())
-}
-
-/// Adds the tensors of one file as f32.
-fn collect(path: &Path, bytes: &[u8], tensors: &mut Tensors) -> Result<()> {
-    let malformed = |problem: String| Error::Malformed {
-        path: path.to_owned(),
-        problem,
-    };
-    let file = SafeTensors::deserialize(bytes).map_err(|e| malformed(e.to_string()))?;
-    for (name, view) in file.iter() {
-        let values = floats(&view)
-            .ok_or_else(|| malformed(format!("tensor `{name}` is {:?}", view.dtype())))?;
-        tensors.insert(name.to_owned(), view.shape().to_vec(), values);
-    }
-    Ok(())
-}
-
-/// The numbers of a tensor as f32; `None` for integer formats.
-fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    let data = view.data();
-    Some(match view.dtype() {
-        Dtype::F32 => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| f32::from_le_bytes(*b))
-            .collect(),
-        Dtype::F64 => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| f64::from_le_bytes(*b) as f32)
-            .collect(),
-        Dtype::BF16 => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| half::bf16::from_le_bytes(*b).to_f32())
-            .collect(),
-        Dtype::F16 => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| half::f16::from_le_bytes(*b).to_f32())
-            .collect(),
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use safetensors::SafeTensors;
+
     use super::*;
     use crate::pretrain::{export, init};
     use crate::testing;

@@ -11,6 +11,7 @@
 //!
 //! Every byte is in the vocabulary, so nothing is ever unknown.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
@@ -178,6 +179,29 @@ impl TextTokenizer {
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
+}
+
+/// Merges in order of rank from tokens and scores: of two possible merges SentencePiece takes the
+/// one whose result scores higher, and scores fall with the order in which merges were learned.
+///
+/// - `mergeable`: whether a token, by its id, is ever merged into.
+pub(crate) fn merges_by_score(
+    tokens: &[(&str, f32)],
+    mergeable: impl Fn(usize) -> bool,
+) -> Vec<(String, String)> {
+    let known: HashSet<&str> = tokens.iter().map(|(text, _)| *text).collect();
+    let mut merges: Vec<(f32, (String, String))> = Vec::new();
+    for (id, (text, score)) in tokens.iter().enumerate() {
+        for (at, _) in text.char_indices().skip(1).take_while(|_| mergeable(id)) {
+            let (left, right) = text.split_at(at);
+            if known.contains(left) && known.contains(right) {
+                merges.push((*score, (left.to_owned(), right.to_owned())));
+            }
+        }
+    }
+    // Stable: equal scores stay in the order of tokens.
+    merges.sort_by(|a, b| b.0.total_cmp(&a.0));
+    merges.into_iter().map(|(_, pair)| pair).collect()
 }
 
 #[cfg(test)]
