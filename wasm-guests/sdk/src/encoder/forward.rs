@@ -48,7 +48,7 @@ pub(super) fn states(shape: &Shape, weights: &Tensor, sequences: &[Vec<u32>]) ->
         let (down_bias, norm2) = small.split_at(hidden);
         let linear = |x: &[f32], offset: usize, bias: &[f32]| {
             let (tokens, width) = (ids.len(), x.len() / ids.len());
-            let product = Product::plain(tokens, width, bias.len()).with_trans_b();
+            let product = Product::plain(tokens, width, bias.len());
             let mut y = gemm_w(x, at(offset), product);
             y.chunks_exact_mut(bias.len())
                 .for_each(|row| add(row, bias));
@@ -113,11 +113,12 @@ fn attention(shape: &Shape, qkv: &[f32], sequences: &[Vec<u32>]) -> Vec<f32> {
         let (into, rest_after) = rest.split_at_mut(tokens * hidden);
         (qkv, rest) = (after, rest_after);
         for head in 0..shape.heads {
-            let columns = |start: usize| -> Vec<f32> {
-                own.chunks_exact(3 * hidden)
-                    .flat_map(|row| &row[start + head * width..][..width])
-                    .copied()
-                    .collect()
+            let columns = |start: usize| {
+                let mut narrow = Vec::with_capacity(tokens * width);
+                for row in own.chunks_exact(3 * hidden) {
+                    narrow.extend_from_slice(&row[start + head * width..][..width]);
+                }
+                narrow
             };
             let (q, k, v) = (columns(0), columns(hidden), columns(2 * hidden));
             let mut scores = gemm(&q, &k, Product::plain(tokens, width, tokens).with_trans_b());
