@@ -61,7 +61,7 @@ pub use device::Place;
 pub use error::{Error, Result};
 pub use generate::{Finish, GenerateOptions, Generation, Request, Sampling, generate};
 pub use judge::{JudgeMode, JudgeOptions, Judged, judge};
-pub use load::load;
+pub use load::{load, reads};
 pub use model::LanguageModel;
 pub use progress::Progress;
 pub use prompts::PromptStyle;

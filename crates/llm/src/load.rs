@@ -39,6 +39,20 @@ pub fn load(path: &Path, device: &Device) -> Result<LanguageModel> {
     }
 }
 
+/// Whether [`load()`] reads a file of this name, if a folder holds one.
+pub fn reads(name: &str) -> bool {
+    const NAMES: [&str; 6] = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "model.safetensors.index.json",
+    ];
+    let weights = [".safetensors", ".gguf"];
+    NAMES.contains(&name) || weights.iter().any(|end| name.ends_with(end))
+}
+
 fn load_folder(folder: &Path, device: &Device) -> Result<LanguageModel> {
     let mut hash = Sha256::new();
     let config_bytes = read(folder, "config.json")?;

@@ -17,18 +17,42 @@ use crate::with::With;
 
 /// Loads a language model on the device that the step names, without its chat template if the
 /// step wants none.
-fn load(context: &StepContext<'_>, folder: &Path) -> Result<LanguageModel, StepFailure> {
+fn load(context: &StepContext<'_>, source: &Input) -> Result<LanguageModel, StepFailure> {
     let with = With(&context.step.with);
     let place = match with.text("device")? {
         "cuda" => Place::Cuda,
         _ => Place::Cpu,
     };
+    let folder = source.path();
+    if let Input::Path { pinned, .. } = source
+        && !pinned.is_empty()
+    {
+        all_pinned(folder, pinned)?;
+    }
     let mut model =
         noisegate_llm::load(folder, &place.open().map_err(failure)?).map_err(failure)?;
     if with.text("chat")? == "off" {
         model.chat = None;
     }
     Ok(model)
+}
+
+/// Refuses a plugin's folder with a file that would change the model and that nobody vouches for:
+/// a chat template or a list of ending tokens is as much a part of it as its weights.
+fn all_pinned(folder: &Path, pinned: &[String]) -> Result<(), StepFailure> {
+    let unread =
+        |error| StepFailure::Failed(format!("could not read `{}`: {error}", folder.display()));
+    for entry in std::fs::read_dir(folder).map_err(unread)? {
+        let name = entry.map_err(unread)?.file_name().display().to_string();
+        if noisegate_llm::reads(&name) && !pinned.contains(&name) {
+            return Err(StepFailure::BadInput(format!(
+                "`{}` is a part of the model, but its plugin.toml does not pin it; \
+                 add its SHA-256 to `[model.sha256]`, or remove the file",
+                folder.join(&name).display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The samples as the crate wants them.
@@ -98,4 +122,33 @@ pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(
     std::fs::write(path, text).map_err(|error| {
         StepFailure::Failed(format!("could not write `{}`: {error}", path.display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_a_model_is_made_of_must_be_pinned() {
+        let folder = tempfile::tempdir().unwrap();
+        let pinned = ["config.json", "tokenizer.json", "model.safetensors"].map(str::to_owned);
+        for name in pinned
+            .iter()
+            .map(String::as_str)
+            .chain(["README.md", "plugin.toml"])
+        {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        all_pinned(folder.path(), &pinned).unwrap();
+        for stray in ["chat_template.jinja", "generation_config.json", "b.gguf"] {
+            let path = folder.path().join(stray);
+            std::fs::write(&path, "").unwrap();
+            let refused = all_pinned(folder.path(), &pinned).unwrap_err().to_string();
+            assert!(
+                refused.contains(stray) && refused.contains("does not pin it"),
+                "{refused}"
+            );
+            std::fs::remove_file(path).unwrap();
+        }
+    }
 }

@@ -79,7 +79,7 @@ impl Serving {
             .map(|plugin| &plugin.manifest);
         let Some((manifest, endpoint)) = manifest.and_then(|m| Some((m, m.endpoint.as_ref()?)))
         else {
-            return Ok(Model::Local(Box::new(super::load(context, source.path())?)));
+            return Ok(Model::Local(Box::new(super::load(context, source)?)));
         };
         let key = key(endpoint, self.environment).map_err(StepFailure::BadInput)?;
         let who = noisegate_sandbox::Digest::of(identity(endpoint).as_bytes());
