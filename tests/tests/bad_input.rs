@@ -6,6 +6,8 @@ mod served;
 
 #[path = "bad_input/budget.rs"]
 mod budget;
+#[path = "parts/models.rs"]
+mod models;
 #[path = "parts/slm.rs"]
 mod slm;
 

@@ -66,6 +66,18 @@ impl Bars {
         bar.set_message(what.to_owned());
     }
 
+    /// The last line of a text, where a bar can hold it; all of it is in the log.
+    fn show(&self, step: &str, text: &str) {
+        let Ok(bars) = self.by_step.lock() else {
+            return;
+        };
+        let line = text.trim_end().lines().last().unwrap_or_default();
+        if let Some(bar) = bars.get(step) {
+            let skipped = line.chars().count().saturating_sub(60);
+            bar.set_message(line.chars().skip(skipped).collect::<String>());
+        }
+    }
+
     fn close(&self, step: &str) {
         let Ok(mut bars) = self.by_step.lock() else {
             return;
@@ -87,6 +99,7 @@ impl Observer for Bars {
             Event::Charged { step, data_set, epsilon, delta, spent_epsilon } => self.say(&format!(
                 "  {step}: charged epsilon {epsilon:.3} at delta {delta:e} to `{data_set}`; spent so far {spent_epsilon:.3}"
             )),
+            Event::StepText { step, text } => self.show(step, text),
             Event::StepNote { step, note } => self.say(&format!("  {step}: {note}")),
             Event::StepFinished { step, seconds, .. } => {
                 self.close(step);

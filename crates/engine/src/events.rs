@@ -62,6 +62,14 @@ pub enum Event {
         /// The note.
         note: String,
     },
+    /// A step shows text that it is making from public artifacts: an excerpt, for a person who
+    /// looks on.
+    StepText {
+        /// The step.
+        step: String,
+        /// The text.
+        text: String,
+    },
     /// A step ended well.
     StepFinished {
         /// The step.

@@ -60,6 +60,16 @@ impl StepContext<'_> {
         });
     }
 
+    /// Shows text that is being made. The caller sees to it that it is made from public artifacts
+    /// only, and that this is seldom called: every call is a line of the log.
+    pub fn text(&self, text: impl Into<String>) {
+        let step = self.step.name.to_string();
+        (self.record)(Event::StepText {
+            step,
+            text: text.into(),
+        });
+    }
+
     /// Tells a person something.
     pub fn note(&self, note: impl Into<String>) {
         let step = self.step.name.to_string();

@@ -118,6 +118,7 @@ pub fn adapt(
             done: step as u64 + 1,
             total: Some(steps as u64),
             note: format!("loss {:.3}", result.loss),
+            text: String::new(),
         });
     }
     let digest = weights_digest(&config, &weights)?;

@@ -89,6 +89,7 @@ fn only_messages_are_framed() {
             let how = Answering {
                 style,
                 batch_max: 4,
+                tell_text: false,
             };
             let requests = [request(&case.message)];
             let cancel = AtomicBool::new(false);

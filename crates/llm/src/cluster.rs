@@ -92,6 +92,7 @@ pub fn cluster(
             done: round as u64 + 1,
             total: Some(options.rounds_max as u64),
             note: String::new(),
+            text: String::new(),
         });
     }
     let mut clusters = vec![Vec::new(); count];

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::{Error, Result};
 
 /// One report from a long function.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
     /// What is being done, in a word or two: `pretrain`, `generate`.
     pub stage: &'static str,
@@ -17,6 +17,8 @@ pub struct Progress {
     pub total: Option<u64>,
     /// Figures worth a line of log: loss, tokens per second, time left.
     pub note: String,
+    /// More of one of the texts being made, where that is asked for; else empty.
+    pub text: String,
 }
 
 /// Returns [`Error::Cancelled`] once the caller has raised the flag.

@@ -126,6 +126,7 @@ fn augment() -> StepSignature {
         .with(ParamSpec::float("temperature", 0.0, 5.0).default(0.9).help("sampling temperature; 0 is greedy"))
         .with(ParamSpec::float("top_p", 0.01, 1.0).default(0.95).help("nucleus sampling"))
         .with(ParamSpec::float("duplicate_similarity", 0.05, 1.0).default(0.7).help("Jaccard similarity of word pairs at which a sample repeats another"))
+        .with(ParamSpec::bool("show_text").default(false).help("show excerpts of the texts in the run's log as they are made, at most two a second; a served model tells none"))
         .with(ParamSpec::bool("keep_demonstrations").default(true).help("pass the demonstrations on beside the new samples"))
         .with(chat())
         .with(device())

@@ -53,6 +53,8 @@ pub struct AugmentOptions {
     /// Other labels that each new text is compared with; it is rejected if it is likelier under
     /// one of them than under its own. 0 compares with none.
     pub rivals: usize,
+    /// Whether progress tells the text of one answer after another as it is made.
+    pub tell_text: bool,
     /// Decides order of demonstrations and all draws.
     pub seed: u64,
 }
@@ -72,6 +74,7 @@ impl Default for AugmentOptions {
             quality: QualityOptions::default(),
             duplicate_similarity: 0.7,
             rivals: 7,
+            tell_text: false,
             seed: 0,
         }
     }
@@ -166,6 +169,7 @@ pub fn augment(
         let how = Answering {
             style: options.style,
             batch_max: options.batch_max,
+            tell_text: options.tell_text,
         };
         let (accepted, answers_total) = (work.accepted_count(), requests.len());
         let mut report = |inner: Progress| {
@@ -176,6 +180,7 @@ pub fn augment(
                 done: accepted + share as u64,
                 total: Some(wanted),
                 note: format!("round {round}, {}", inner.note),
+                text: inner.text,
             });
         };
         let answers = writer.answer(&requests, how, &mut report, cancel)?;

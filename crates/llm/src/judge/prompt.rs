@@ -56,6 +56,7 @@ pub(super) fn reject(
     let how = Answering {
         style: PromptStyle::Instruction,
         batch_max: options.batch_max,
+        tell_text: false,
     };
     let answers = call.writer.answer(&requests, how, progress, cancel)?;
     judged.calls = answers.len();

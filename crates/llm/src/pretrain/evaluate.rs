@@ -89,6 +89,7 @@ pub fn bits_per_byte(
             done: index as u64 + 1,
             total: Some(documents.len() as u64),
             note: String::new(),
+            text: String::new(),
         });
     }
     if !pending.is_empty() {

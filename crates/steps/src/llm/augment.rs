@@ -147,6 +147,7 @@ fn options(context: &StepContext<'_>, model: &Model) -> Result<AugmentOptions, S
         quality: QualityOptions::default(),
         duplicate_similarity: with.float("duplicate_similarity")?,
         rivals: with.count_or("rivals", if model.is_served() { 0 } else { 7 })?,
+        tell_text: with.flag("show_text")?,
         seed: with.count("seed")? as u64,
     })
 }

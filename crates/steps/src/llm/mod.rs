@@ -3,15 +3,18 @@
 
 pub mod augment;
 pub mod cluster;
+mod excerpt;
 pub mod judge;
 pub mod pretrain;
 pub mod served;
 
 use std::path::Path;
+use std::time::Instant;
 
 use noisegate_engine::{Input, StepContext, StepFailure};
 use noisegate_llm::{Error, LanguageModel, Place, Progress};
 
+use crate::llm::excerpt::Excerpt;
 use crate::samples::Sample;
 use crate::with::With;
 
@@ -80,9 +83,21 @@ fn input<'a>(context: &'a StepContext<'_>, port: &str) -> Result<&'a Input, Step
     })
 }
 
-/// Passes the crate's progress on.
+/// Passes the crate's progress on, and excerpts of texts where it tells any.
+///
+/// No port of these steps lets a private artifact in, so what is told is made from released and
+/// public text.
 fn report<'a>(context: &'a StepContext<'_>) -> impl FnMut(Progress) + 'a {
-    |progress| context.progress(progress.done, progress.total.unwrap_or(0), &what(&progress))
+    let mut excerpt = Excerpt::default();
+    move |progress| {
+        if let Some(text) = excerpt.take(&progress.text, Instant::now()) {
+            context.text(text);
+        }
+        // A piece of text alone is no progress.
+        if progress.text.is_empty() || progress.text == "\n" {
+            context.progress(progress.done, progress.total.unwrap_or(0), &what(&progress));
+        }
+    }
 }
 
 fn what(progress: &Progress) -> String {

@@ -253,6 +253,7 @@ impl Writer for Served {
                     done: done as u64,
                     total: Some(total as u64),
                     note: format!("{done} answers"),
+                    text: String::new(),
                 });
             },
             cancel,
