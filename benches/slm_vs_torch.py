@@ -48,8 +48,8 @@ def main():
         sys.stdout.flush()
 
 
-OUR_TRAINING = {"noisegate fp32": "train-fp32"}
-OUR_INFERENCE = {"noisegate fp32": "infer-fp32"}
+OUR_TRAINING = {"noisegate fp32": "train-fp32", "noisegate bf16": "train-bf16"}
+OUR_INFERENCE = {"noisegate fp32": "infer-fp32", "noisegate int8": "infer-int8"}
 
 
 def parse():

@@ -4,7 +4,7 @@
 //! bench LIBRARY FOLDER TASK BATCH LENGTH THREADS STEPS DEVICE
 //! ```
 //!
-//! `TASK` is `train-fp32`, `train-bf16` or `infer-fp32`. `FOLDER` holds the model; if it has only a
+//! `TASK` is `train-fp32`, `train-bf16`, `infer-fp32` or `infer-int8`. `FOLDER` holds the model; if it has only a
 //! `tokenizer.json`, the weights are random and the sizes MiniLM's. Prints one JSON object:
 //! milliseconds of every step after the warm-up, the peak resident memory in MiB, the last loss.
 
@@ -45,7 +45,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (times, loss) = match task.as_str() {
         "train-fp32" => contender.training(Precision::F32)?,
         "train-bf16" => contender.training(Precision::Bf16)?,
-        "infer-fp32" => (contender.inference()?, 0.0),
+        "infer-fp32" => (contender.inference(false)?, 0.0),
+        "infer-int8" => (contender.inference(true)?, 0.0),
         other => return Err(format!("no task `{other}`").into()),
     };
     println!(
@@ -114,7 +115,7 @@ impl Contender {
         Ok((times.collect(), loss))
     }
 
-    fn inference(&self) -> Result<Vec<f64>, SlmError> {
+    fn inference(&self, int8: bool) -> Result<Vec<f64>, SlmError> {
         let examples = rows(self.batch, self.length);
         let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
         let model = Model::from_base(&self.base, [], 0)?;
@@ -122,6 +123,7 @@ impl Contender {
             threads: self.threads,
             batch: self.batch,
             device: self.device,
+            int8,
         };
         let mut embedder = Embedder::new(&self.runtime, &model, &options)?;
         drop(model);

@@ -78,27 +78,36 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{summary:?}");
     model.save(Path::new(out), "# trained by the classify example\n")?;
     let model = Model::read_classifier(Path::new(out))?;
-    let serve = ServeOptions {
-        threads: 2,
-        batch: 32,
-        ..ServeOptions::default()
-    };
-    let started = Instant::now();
-    let mut classifier = Classifier::new(&runtime, &model, &serve)?;
+    model.save_int8(Path::new(out))?;
     let texts: Vec<&str> = test.iter().map(|e| e.text.as_str()).collect();
-    let predictions = classifier.predict(&texts)?;
-    let right = predictions
-        .iter()
-        .zip(&test)
-        .filter(|(p, e)| labels[p.label] == label(e))
-        .count();
-    println!(
-        "{} of {} right ({:.1} %) in {:.1} s",
-        right,
-        test.len(),
-        100.0 * right as f64 / test.len() as f64,
-        started.elapsed().as_secs_f64()
-    );
+    let mut first: Vec<usize> = Vec::new();
+    for int8 in [false, true] {
+        let serve = ServeOptions {
+            threads: 2,
+            int8,
+            ..ServeOptions::default()
+        };
+        let mut classifier = Classifier::new(&runtime, &model, &serve)?;
+        let started = Instant::now();
+        let predictions = classifier.predict(&texts)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let found: Vec<usize> = predictions.iter().map(|p| p.label).collect();
+        let pairs = found.iter().zip(&test);
+        let right = pairs.filter(|(l, e)| labels[**l] == label(e)).count();
+        let same = found.iter().zip(&first).filter(|(a, b)| a == b).count();
+        println!(
+            "{}: {right} of {} right ({:.2} %) in {seconds:.2} s{}",
+            if int8 { "int8" } else { "fp32" },
+            test.len(),
+            100.0 * right as f64 / test.len() as f64,
+            if int8 {
+                format!("; {same} labels as fp32 gives them")
+            } else {
+                String::new()
+            },
+        );
+        first = found;
+    }
     Ok(())
 }
 

@@ -145,6 +145,28 @@ fn the_graph_for_a_card_computes_what_the_other_does() {
 }
 
 #[test]
+fn eight_bit_products_change_an_embedding_little() {
+    let (Some(runtime), Some(folder)) = (common::runtime(), common::minilm()) else {
+        return;
+    };
+    let model = Model::read(&folder).unwrap();
+    let embed = |int8| {
+        let options = ServeOptions {
+            int8,
+            ..ServeOptions::default()
+        };
+        let mut embedder = Embedder::new(&runtime, &model, &options).unwrap();
+        embedder.embed(&TEXTS).unwrap()
+    };
+    let (exact, rounded) = (embed(false), embed(true));
+    for row in 0..TEXTS.len() {
+        let pairs = exact.row(row).iter().zip(rounded.row(row));
+        let cosine: f32 = pairs.map(|(a, b)| a * b).sum();
+        assert!((0.98..0.999_999).contains(&cosine), "{cosine}");
+    }
+}
+
+#[test]
 fn python_scores_a_saved_folder_as_we_do() {
     let Some(runtime) = common::runtime() else {
         return;

@@ -28,6 +28,8 @@ pub enum Values<'p> {
     F32(Cow<'p, [f32]>),
     /// 64-bit integers.
     I64(Vec<i64>),
+    /// 8-bit integers: quantised weights.
+    I8(Vec<i8>),
 }
 
 /// One ONNX node.

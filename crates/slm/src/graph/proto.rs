@@ -13,6 +13,7 @@ use crate::kernels;
 const IR_VERSION: i64 = 9;
 const FLOAT: i32 = 1;
 const INT64: i32 = 7;
+const INT8: i32 = 3;
 
 #[derive(Clone, PartialEq, Message)]
 struct ModelProto {
@@ -188,6 +189,7 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
 fn tensor(tensor: &super::OnnxTensor<'_>) -> TensorProto {
     let (data_type, raw_data) = match &tensor.values {
         Values::F32(values) => (FLOAT, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Values::I8(values) => (INT8, values.iter().map(|v| v.cast_unsigned()).collect()),
         Values::I64(values) => (INT64, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
     };
     TensorProto {

@@ -97,6 +97,11 @@ fn build(
                 value.extract_tensor_mut().1.copy_from_slice(values);
                 built.add_initializer(&tensor.name, value, false)?;
             }
+            Values::I8(values) => {
+                let mut value = Tensor::<i8>::new(&Allocator::default(), shape)?;
+                value.extract_tensor_mut().1.copy_from_slice(values);
+                built.add_initializer(&tensor.name, value, false)?;
+            }
             Values::I64(values) => {
                 let mut value = Tensor::<i64>::new(&Allocator::default(), shape)?;
                 value.extract_tensor_mut().1.copy_from_slice(values);

@@ -123,6 +123,15 @@ impl Model {
         self.serving_graph_on(serve, Device::Cpu)
     }
 
+    /// The serving graph with the matrices of products as 8-bit integers, for a processor.
+    ///
+    /// # Errors
+    /// [`SlmError::WeightMissing`] if the model lacks a weight its configuration asks for.
+    pub fn quantised_graph(&self, serve: Serve) -> Result<OnnxGraph<'_>, SlmError> {
+        let graph = self.build_serving(serve, Device::Cpu)?;
+        graph::lower(&graph, Weights::Quantised(&self.weights))
+    }
+
     /// The serving graph for a device; on a card it has the input [`encoder::POSITION_IDS`] too.
     ///
     /// # Errors
@@ -132,6 +141,11 @@ impl Model {
         serve: Serve,
         device: Device,
     ) -> Result<OnnxGraph<'_>, SlmError> {
+        let graph = self.build_serving(serve, device)?;
+        graph::lower(&graph, Weights::Baked(&self.weights))
+    }
+
+    fn build_serving(&self, serve: Serve, device: Device) -> Result<Graph, SlmError> {
         let mut graph = Graph::new();
         let (batch, length) = (Dim::Batch, Dim::Length);
         let mut additions = Additions {
@@ -148,6 +162,6 @@ impl Model {
             let unit = normalise(&mut graph, pooled)?;
             graph.output("sentence_embedding", unit);
         }
-        graph::lower(&graph, Weights::Baked(&self.weights))
+        Ok(graph)
     }
 }

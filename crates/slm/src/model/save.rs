@@ -49,6 +49,17 @@ impl Model {
         partial.keep(path)
     }
 
+    /// Writes `model.int8.onnx` into the folder of a saved model: a quarter of the products' size.
+    ///
+    /// # Errors
+    /// [`SlmError::Write`].
+    pub fn save_int8(&self, folder: &Path) -> Result<(), SlmError> {
+        let onnx = graph::encode(&self.quantised_graph(Serve::Everything)?);
+        let (partial, whole) = (folder.join(".int8.partial"), folder.join("model.int8.onnx"));
+        write(&partial, &onnx)?;
+        fs::rename(&partial, &whole).map_err(SlmError::write(&whole))
+    }
+
     fn config_json(&self) -> Value {
         let mut config = self.config.to_json();
         let mut own = Map::new();

@@ -3,6 +3,7 @@
 //! Nodes that no output needs are left out here, so builders and VJPs may be generous.
 
 mod gradients;
+mod quantised;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -22,6 +23,8 @@ pub enum Weights<'p> {
     Fed,
     /// As initializers with these values: for serving, where ONNX Runtime prepacks them.
     Baked(&'p Parameters),
+    /// As [`Baked`](Self::Baked), the matrices of products as 8-bit integers: see `quantised`.
+    Quantised(&'p Parameters),
     /// As parts of a few long vectors that are fed: for an optimizer inside the graph.
     Packed(&'p [Pack]),
 }
@@ -142,7 +145,10 @@ impl<'p> Lowering<'_, 'p> {
                     let input = (info.name.clone(), info.dtype, info.shape.clone());
                     self.onnx.inputs.push(input);
                 }
-                (Origin::Parameter, Weights::Baked(parameters)) => {
+                (
+                    Origin::Parameter,
+                    Weights::Baked(parameters) | Weights::Quantised(parameters),
+                ) => {
                     let array = parameters.get(&info.name)?;
                     self.onnx.initializers.push(OnnxTensor {
                         name: info.name.clone(),
@@ -367,6 +373,9 @@ impl<'p> Lowering<'_, 'p> {
     ) -> Result<(), SlmError> {
         let x = self.graph.shape(node.inputs[0]).to_vec();
         let width = self.graph.shape(node.outputs[0])[x.len() - 1];
+        if let Weights::Quantised(parameters) = self.weights {
+            return self.quantised_linear(parameters, &inputs, output);
+        }
         if let Weights::Baked(parameters) = self.weights {
             let array = parameters.get(&inputs[1])?;
             let name = format!("{}^T", inputs[1]);
