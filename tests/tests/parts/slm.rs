@@ -146,6 +146,32 @@ fn a_person_trains_scores_asks_embeds_and_exports() {
 }
 
 #[test]
+fn eight_bit_products_are_scored_beside_f32_asked_and_exported() {
+    let story = story();
+    good(train(&story, "model", &["topics.jsonl"]));
+    let score = ["slm", "evaluate", "model", "topics.jsonl", "--int8"];
+    let told = good(story.tell(&score));
+    for part in ["against the same model in f32", "baseline", "gain"] {
+        assert!(told.out.contains(part), "`{part}` is not in: {}", told.out);
+    }
+    let told = good(story.tell(&[&score[..], &["--json"]].concat()));
+    let comparison = &json(&told)["comparison"];
+    assert!(
+        comparison["accuracy"]["gain"]["score"].as_f64().unwrap() > -0.05,
+        "{comparison}"
+    );
+    let ask = ["slm", "predict", "model", "about the nurse again"];
+    let exact = good(story.tell(&ask)).out;
+    let rounded = good(story.tell(&[&ask[..], &["--int8"]].concat()));
+    assert_eq!(json(&rounded)["label"]["label"], "care", "{}", rounded.out);
+    assert_ne!(rounded.out, exact);
+    let size = |file: &str| std::fs::metadata(story.path().join(file)).unwrap().len();
+    good(story.tell(&["slm", "export", "model", "f32.onnx"]));
+    good(story.tell(&["slm", "export", "model", "int8.onnx", "--int8"]));
+    assert!(size("int8.onnx") < size("f32.onnx"));
+}
+
+#[test]
 fn one_encoder_learns_three_data_sets_and_each_head_is_scored() {
     let story = story();
     let tasks =

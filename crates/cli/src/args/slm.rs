@@ -107,6 +107,9 @@ pub struct SlmTexts {
     /// The texts; by default the lines of standard input.
     #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
+    /// Multiply 8-bit integers: faster on most processors, a little less exact.
+    #[arg(long)]
+    pub int8: bool,
     /// Threads; by default one a core.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -121,6 +124,9 @@ pub struct SlmExport {
     /// The file to write.
     #[arg(value_name = "FILE.onnx")]
     pub out: PathBuf,
+    /// Write the weights of products as 8-bit integers: a smaller file, a little less exact.
+    #[arg(long)]
+    pub int8: bool,
 }
 
 /// What was given of the parameters of `slm:train`.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use noisegate_engine::{Event, Observer, StepFailure};
-use noisegate_steps::slm::direct::{self, Bench, Reading, RowsFile};
+use noisegate_steps::slm::direct::{self, Bench, Reading, RowsFile, Serving};
 use noisegate_steps::slm::{evaluate_signature, train_signature};
 use serde_json::{Map, Value};
 
@@ -73,8 +73,7 @@ fn evaluate(place: &Place, what: &SlmEvaluate) -> Result<(), Exit> {
 
 fn predict(place: &Place, what: &SlmTexts) -> Result<(), Exit> {
     let texts = texts(what)?;
-    let library = library(place)?;
-    let told = direct::predict(&what.model, &texts, &library, threads(what.threads));
+    let told = direct::predict(&what.model, &texts, &serving(place, what)?);
     for (text, told) in texts.iter().zip(told.map_err(exit)?) {
         if told.get("only_unknown_tokens").is_some() {
             warn(&format!(
@@ -88,8 +87,7 @@ fn predict(place: &Place, what: &SlmTexts) -> Result<(), Exit> {
 
 fn embed(place: &Place, what: &SlmTexts) -> Result<(), Exit> {
     let texts = texts(what)?;
-    let library = library(place)?;
-    let vectors = direct::embed(&what.model, &texts, &library, threads(what.threads));
+    let vectors = direct::embed(&what.model, &texts, &serving(place, what)?);
     let mut out = BufWriter::new(std::io::stdout().lock());
     for vector in vectors.map_err(exit)? {
         let line = serde_json::to_string(&vector).map_err(Exit::failed)?;
@@ -99,7 +97,7 @@ fn embed(place: &Place, what: &SlmTexts) -> Result<(), Exit> {
 }
 
 fn export(what: &SlmExport) -> Result<(), Exit> {
-    direct::export(&what.model, &what.out).map_err(exit)?;
+    direct::export(&what.model, &what.out, what.int8).map_err(exit)?;
     println!("{}", what.out.display());
     Ok(())
 }
@@ -163,6 +161,14 @@ fn texts(what: &SlmTexts) -> Result<Vec<String>, Exit> {
         ));
     }
     Ok(texts)
+}
+
+fn serving(place: &Place, what: &SlmTexts) -> Result<Serving, Exit> {
+    Ok(Serving {
+        onnxruntime: library(place)?,
+        threads: threads(what.threads),
+        int8: what.int8,
+    })
 }
 
 fn threads(given: Option<usize>) -> usize {

@@ -200,6 +200,27 @@ pub fn evaluate(
     )
 }
 
+/// How texts are answered by hand.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// The ONNX Runtime library.
+    pub onnxruntime: PathBuf,
+    /// Threads.
+    pub threads: usize,
+    /// Multiply 8-bit integers.
+    pub int8: bool,
+}
+
+impl Serving {
+    fn options(&self) -> ServeOptions {
+        ServeOptions {
+            threads: self.threads,
+            int8: self.int8,
+            ..ServeOptions::default()
+        }
+    }
+}
+
 /// What every head of `model` says about each text, as one JSON object a text.
 ///
 /// # Errors
@@ -207,16 +228,11 @@ pub fn evaluate(
 pub fn predict(
     model: &Path,
     texts: &[String],
-    onnxruntime: &Path,
-    threads: usize,
+    serving: &Serving,
 ) -> Result<Vec<Value>, StepFailure> {
     let model = Model::read_classifier(model).map_err(failure)?;
-    let runtime = runtime::load(onnxruntime).map_err(failure)?;
-    let options = ServeOptions {
-        threads,
-        ..ServeOptions::default()
-    };
-    let mut classifier = Classifier::new(&runtime, &model, &options).map_err(failure)?;
+    let runtime = runtime::load(&serving.onnxruntime).map_err(failure)?;
+    let mut classifier = Classifier::new(&runtime, &model, &serving.options()).map_err(failure)?;
     let told = classifier.predict_all(texts).map_err(failure)?;
     let all = told.into_iter().map(|told| {
         let mut object = Map::new();
@@ -260,33 +276,32 @@ fn said(head: &Head, told: &Prediction) -> Value {
 pub fn embed(
     model: &Path,
     texts: &[String],
-    onnxruntime: &Path,
-    threads: usize,
+    serving: &Serving,
 ) -> Result<Vec<Vec<f32>>, StepFailure> {
     let model = Model::read(model).map_err(failure)?;
-    let runtime = runtime::load(onnxruntime).map_err(failure)?;
-    let options = ServeOptions {
-        threads,
-        ..ServeOptions::default()
-    };
-    let mut embedder = Embedder::new(&runtime, &model, &options).map_err(failure)?;
+    let runtime = runtime::load(&serving.onnxruntime).map_err(failure)?;
+    let mut embedder = Embedder::new(&runtime, &model, &serving.options()).map_err(failure)?;
     let embedded = embedder.embed(texts).map_err(failure)?;
     Ok((0..embedded.rows)
         .map(|row| embedded.row(row).to_vec())
         .collect())
 }
 
-/// Writes a model folder as one `.onnx` file with its weights inside.
+/// Writes a model folder as one `.onnx` file with its weights inside; with `int8`, those of
+/// products as 8-bit integers.
 ///
 /// # Errors
 /// [`StepFailure::BadInput`] for a folder that is no model, or if something is at `out` already.
-pub fn export(model: &Path, out: &Path) -> Result<(), StepFailure> {
+pub fn export(model: &Path, out: &Path, int8: bool) -> Result<(), StepFailure> {
     if out.exists() {
         return Err(exists(out));
     }
     let model = Model::read(model).map_err(failure)?;
-    let graph = model.serving_graph(Serve::Everything).map_err(failure)?;
-    let bytes = noisegate_slm::graph::encode(&graph);
+    let graph = match int8 {
+        true => model.quantised_graph(Serve::Everything),
+        false => model.serving_graph(Serve::Everything),
+    };
+    let bytes = noisegate_slm::graph::encode(&graph.map_err(failure)?);
     records::write_atomic(out, &bytes).map_err(bad_input)
 }
 

@@ -27,6 +27,9 @@ pub enum Scores {
 /// A probability above this is a yes, in a head of several labels.
 const YES: f32 = 0.5;
 
+/// The baseline of a model that multiplies 8-bit integers, where no other is connected.
+const IN_F32: &str = "the same model in f32";
+
 impl Step for Evaluate {
     fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
         let with = With(&context.step.with);
@@ -49,14 +52,23 @@ impl Step for Evaluate {
         let column = with.text("group_column")?;
         let column = (!column.is_empty()).then_some(column);
         let rows = labelled(records, &head, column)?;
-        let of_models = 1 + usize::from(baseline.is_some());
-        let told = predict(&runtime, &model, place, &rows, context, (0, of_models))?;
+        let int8 = with.flag("int8")?;
+        let beside_f32 = int8 && baseline.is_none() && head.task == Task::SingleLabel;
+        let scoring = Scoring {
+            runtime: &runtime,
+            rows: &rows,
+            context,
+            models: 1 + usize::from(baseline.is_some() || beside_f32),
+        };
+        let told = scoring.predict(&model, place, int8, 0)?;
         let other = match &baseline {
+            Some((name, other, (place, head))) => Some((
+                name.as_str(),
+                head,
+                scoring.predict(other, *place, int8, 1)?,
+            )),
+            None if beside_f32 => Some((IN_F32, &head, scoring.predict(&model, place, false, 1)?)),
             None => None,
-            Some((name, model, (place, head))) => {
-                let told = predict(&runtime, model, *place, &rows, context, (1, of_models))?;
-                Some((name.as_str(), head, told))
-            }
         };
         let seed = with.count("seed")? as u64;
         let scores = score(&head, &rows, &told, column, other, seed)?;
@@ -169,40 +181,46 @@ fn labelled(records: &Input, head: &Head, column: Option<&str>) -> Result<Vec<Kn
     Ok(known)
 }
 
-/// What the head at `place` says about every row; `stage` is for the progress.
-fn predict(
-    runtime: &Runtime,
-    model: &Model,
-    place: usize,
-    rows: &[Known],
-    context: &StepContext<'_>,
-    stage: (usize, usize),
-) -> Result<Vec<Prediction>, StepFailure> {
-    let batch = With(&context.step.with).count("batch")?;
-    let options = ServeOptions {
-        threads: context.cores,
-        batch,
-        ..ServeOptions::default()
-    };
-    let mut classifier = Classifier::new(runtime, model, &options).map_err(failure)?;
-    let mut predictions = Vec::with_capacity(rows.len());
-    for chunk in rows.chunks(batch.max(1) * 8) {
-        if context.cancelled() {
-            return Err(StepFailure::Cancelled);
+/// One pass over the rows for each model.
+struct Scoring<'a> {
+    runtime: &'a Runtime,
+    rows: &'a [Known],
+    context: &'a StepContext<'a>,
+    /// Passes in all, for the progress.
+    models: usize,
+}
+
+impl Scoring<'_> {
+    /// What the head at `place` says about every row; `pass` counts from 0.
+    fn predict(
+        &self,
+        model: &Model,
+        place: usize,
+        int8: bool,
+        pass: usize,
+    ) -> Result<Vec<Prediction>, StepFailure> {
+        let batch = With(&self.context.step.with).count("batch")?;
+        let options = ServeOptions {
+            threads: self.context.cores,
+            batch,
+            int8,
+            ..ServeOptions::default()
+        };
+        let mut classifier = Classifier::new(self.runtime, model, &options).map_err(failure)?;
+        let count = self.rows.len();
+        let mut predictions = Vec::with_capacity(count);
+        for chunk in self.rows.chunks(batch.max(1) * 8) {
+            if self.context.cancelled() {
+                return Err(StepFailure::Cancelled);
+            }
+            let texts: Vec<&str> = chunk.iter().map(|row| row.text.as_str()).collect();
+            let told = classifier.predict_all(&texts).map_err(failure)?;
+            predictions.extend(told.into_iter().map(|mut heads| heads.swap_remove(place)));
+            let done = percent(pass * count + predictions.len(), self.models * count);
+            self.context.progress(done, 100, "scoring, percent");
         }
-        let texts: Vec<&str> = chunk.iter().map(|row| row.text.as_str()).collect();
-        let told = classifier.predict_all(&texts).map_err(failure)?;
-        predictions.extend(told.into_iter().map(|mut heads| heads.swap_remove(place)));
-        context.progress(
-            percent(
-                stage.0 * rows.len() + predictions.len(),
-                stage.1 * rows.len(),
-            ),
-            100,
-            "scoring, percent",
-        );
+        Ok(predictions)
     }
-    Ok(predictions)
 }
 
 fn score(

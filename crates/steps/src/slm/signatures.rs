@@ -190,6 +190,11 @@ pub fn evaluate_signature() -> StepSignature {
             .default(64)
             .help("records scored together"),
     )
+    .with(
+        ParamSpec::bool("int8")
+            .default(false)
+            .help("score the model with 8-bit products; without a baseline, beside itself in f32"),
+    )
     .with(seed())
     .weight(Weight {
         cores: Cores::One,
