@@ -323,6 +323,7 @@ fn run_step(
         .map_err(engine)?;
     let context = StepContext {
         step,
+        plan: Some(plan),
         inputs,
         work: &work,
         cores: match step.weight.cores {

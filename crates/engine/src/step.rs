@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use noisegate_workflow::{PlannedData, PlannedStep};
+use noisegate_workflow::{Plan, PlannedData, PlannedStep};
 use thiserror::Error;
 
 use crate::events::Event;
@@ -29,6 +29,8 @@ pub type Registry = BTreeMap<String, Box<dyn Step>>;
 pub struct StepContext<'a> {
     /// The step as planned: parameters, ports, site, charge.
     pub step: &'a PlannedStep,
+    /// The plan it is part of: labels, and where its inputs come from. `None`: run by hand.
+    pub plan: Option<&'a Plan>,
     /// What it reads.
     pub inputs: Inputs,
     /// An empty folder of its own; gone when the step has ended.

@@ -196,6 +196,12 @@ impl Plan {
             .collect()
     }
 
+    /// The steps whose outputs reach `name`, directly or through others, in plan order.
+    pub fn upstream_of(&self, name: &StepName) -> Vec<&PlannedStep> {
+        let reaches = |step: &&PlannedStep| self.downstream_of(&step.name).contains(name);
+        self.steps.iter().filter(reaches).collect()
+    }
+
     /// The steps that cannot run if `name` fails, in plan order.
     pub fn downstream_of(&self, name: &StepName) -> Vec<StepName> {
         let (graph, nodes) = self.graph();

@@ -241,6 +241,18 @@ fn what_follows_a_step_falls_with_it() {
 }
 
 #[test]
+fn what_reaches_a_step_comes_from_every_step_before_it() {
+    let plan = plan(&[]);
+    let before = |name| -> Vec<StepName> {
+        let steps = plan.upstream_of(&step(name)).into_iter();
+        steps.map(|step| step.name.clone()).collect()
+    };
+    assert_eq!(before("train"), [step("synthesise"), step("augment")]);
+    assert!(before("synthesise").is_empty());
+    assert!(before("nobody").is_empty());
+}
+
+#[test]
 fn a_plan_survives_being_written_down() {
     let plan = plan(&[]);
     let text = serde_json::to_string(&plan).expect("a plan is plain data");

@@ -133,6 +133,9 @@ fn a_person_trains_scores_asks_embeds_and_exports() {
     );
     assert_eq!(scores["subgroups"]["groups"].as_array().unwrap().len(), 2);
 
+    let card = std::fs::read_to_string(story.path().join("model/README.md")).unwrap();
+    assert!(card.contains("**No label**: it was made by hand"), "{card}");
+
     let told = good(story.tell(&["slm", "predict", "model", "about the nurse again"]));
     assert_eq!(json(&told)["label"]["label"], "care", "{}", told.out);
     let told = good(story.tell(&["slm", "embed", "model", "about the nurse"]));
@@ -307,6 +310,17 @@ fn a_workflow_trains_two_data_sets_with_one_encoder_and_compares() {
         of("pain")["mean_absolute_error"]["score"].is_number(),
         "{summary}"
     );
+    let made = summary["artifacts"].as_array().unwrap().iter();
+    let model = made.clone().find(|one| one["name"] == "train.model");
+    let folder = story.path().join(model.unwrap()["path"].as_str().unwrap());
+    let card = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    for part in [
+        "**private to clinic**: it read private records",
+        "| records | `data.pain` | private to clinic |",
+        "Nothing it read was released from private records",
+    ] {
+        assert!(card.contains(part), "`{part}` is not in {card}");
+    }
     let shown = good(story.tell(&["show"]));
     assert!(shown.out.contains("mean error"), "{}", shown.out);
     let artifacts = summary["artifacts"].as_array().unwrap();

@@ -414,6 +414,7 @@ fn run<T>(
     std::fs::create_dir_all(&work).map_err(|error| io("make", &work, &error))?;
     let context = StepContext {
         step: &planned,
+        plan: None,
         inputs: Inputs(inputs),
         work: &work,
         cores: bench.cores,

@@ -7,6 +7,7 @@ use noisegate_slm::{
     runtime, train,
 };
 
+use super::card::card;
 use super::{Train, bad_input, failure, heads, percent, reads_private, rows};
 use crate::with::With;
 
@@ -254,44 +255,4 @@ fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFa
         }
     }
     Ok((assigned.heads, examples))
-}
-
-/// The model card.
-fn card(context: &StepContext<'_>, heads: &[Head], summary: &Summary) -> String {
-    let inputs = context.step.inputs.iter();
-    let sources: Vec<String> = inputs
-        .flat_map(|input| {
-            let artifacts = input.artifacts.iter();
-            artifacts.map(|id| format!("- `{}`: `{id}`", input.port))
-        })
-        .collect();
-    let head = |head: &Head| {
-        format!(
-            "- `{}` ({}): `{}`",
-            head.name,
-            head.task.name(),
-            head.labels.join("`, `")
-        )
-    };
-    let heads: Vec<String> = heads.iter().map(head).collect();
-    format!(
-        "# A model trained by noisegate\n\n\
-         Made by step `{}` (`{}`) on site `{}`, in run `{}`.\n\n\
-         **Private to its site if it read a private data set: it is not differentially private \
-         with respect to the records it was trained on.**\n\n\
-         ## Heads\n\n{}\n\n\
-         ## Trained on\n\n{}\n\n\
-         ## Training\n\n{} parameters, {} steps, last mean loss {:.4}.\n\n\
-         Parameters of the step: `{}`\n",
-        context.step.name,
-        context.step.uses,
-        context.step.site,
-        context.run,
-        heads.join("\n"),
-        sources.join("\n"),
-        summary.parameters,
-        summary.steps,
-        summary.loss,
-        serde_json::Value::Object(context.step.with.clone()),
-    )
 }
