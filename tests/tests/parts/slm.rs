@@ -174,6 +174,24 @@ fn eight_bit_products_are_scored_beside_f32_asked_and_exported() {
     assert!(size("int8.onnx") < size("f32.onnx"));
 }
 
+/// Never a slow answer by the processor when a card was asked for.
+#[test]
+fn a_card_that_is_not_there_is_refused() {
+    let story = story();
+    good(train(&story, "model", &["topics.jsonl"]));
+    for line in [
+        &["slm", "evaluate", "model", "topics.jsonl"][..],
+        &["slm", "predict", "model", "about the nurse"],
+        &["slm", "embed", "model", "about the nurse"],
+    ] {
+        let told = story.tell(&[line, &["--device", "cuda"]].concat());
+        super::refused(&told, 2, &["cuda", "onnxruntime-gpu"]);
+        assert!(told.out.is_empty(), "{}", told.out);
+    }
+    let told = story.tell(&["slm", "predict", "model", "x", "--device", "tpu"]);
+    super::refused(&told, 2, &["`device` is tpu", "`cuda`"]);
+}
+
 #[test]
 fn one_encoder_learns_three_data_sets_and_each_head_is_scored() {
     let story = story();

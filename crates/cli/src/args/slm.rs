@@ -110,6 +110,9 @@ pub struct SlmTexts {
     /// Multiply 8-bit integers: faster on most processors, a little less exact.
     #[arg(long)]
     pub int8: bool,
+    /// What computes: `cpu`, `cuda`, or `cuda:` and the number of a card.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
     /// Threads; by default one a core.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,

@@ -168,6 +168,7 @@ fn serving(place: &Place, what: &SlmTexts) -> Result<Serving, Exit> {
         onnxruntime: library(place)?,
         threads: threads(what.threads),
         int8: what.int8,
+        device: what.device.clone(),
     })
 }
 

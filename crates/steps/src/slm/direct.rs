@@ -209,15 +209,18 @@ pub struct Serving {
     pub threads: usize,
     /// Multiply 8-bit integers.
     pub int8: bool,
+    /// `cpu`, `cuda` or `cuda:` and the number of a card.
+    pub device: String,
 }
 
 impl Serving {
-    fn options(&self) -> ServeOptions {
-        ServeOptions {
+    fn options(&self) -> Result<ServeOptions, StepFailure> {
+        Ok(ServeOptions {
             threads: self.threads,
             int8: self.int8,
+            device: self.device.parse().map_err(failure)?,
             ..ServeOptions::default()
-        }
+        })
     }
 }
 
@@ -232,7 +235,7 @@ pub fn predict(
 ) -> Result<Vec<Value>, StepFailure> {
     let model = Model::read_classifier(model).map_err(failure)?;
     let runtime = runtime::load(&serving.onnxruntime).map_err(failure)?;
-    let mut classifier = Classifier::new(&runtime, &model, &serving.options()).map_err(failure)?;
+    let mut classifier = Classifier::new(&runtime, &model, &serving.options()?).map_err(failure)?;
     let told = classifier.predict_all(texts).map_err(failure)?;
     let all = told.into_iter().map(|told| {
         let mut object = Map::new();
@@ -280,7 +283,7 @@ pub fn embed(
 ) -> Result<Vec<Vec<f32>>, StepFailure> {
     let model = Model::read(model).map_err(failure)?;
     let runtime = runtime::load(&serving.onnxruntime).map_err(failure)?;
-    let mut embedder = Embedder::new(&runtime, &model, &serving.options()).map_err(failure)?;
+    let mut embedder = Embedder::new(&runtime, &model, &serving.options()?).map_err(failure)?;
     let embedded = embedder.embed(texts).map_err(failure)?;
     Ok((0..embedded.rows)
         .map(|row| embedded.row(row).to_vec())

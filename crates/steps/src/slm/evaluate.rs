@@ -5,7 +5,7 @@ use noisegate_records::metrics::{self, Beyond, EvaluationReport, ManyLabels, Res
 use noisegate_records::{LabelSet, page};
 use noisegate_slm::model::heads;
 use noisegate_slm::{
-    Classifier, Head, Model, Prediction, Runtime, ServeOptions, Target, Task, runtime,
+    Classifier, Device, Head, Model, Prediction, Runtime, ServeOptions, Target, Task, runtime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,8 @@ impl Step for Evaluate {
             }
         };
         let runtime = runtime::load(&self.onnxruntime).map_err(failure)?;
+        let device: Device = with.text("device")?.parse().map_err(failure)?;
+        runtime.expect_device(device).map_err(failure)?;
         let column = with.text("group_column")?;
         let column = (!column.is_empty()).then_some(column);
         let rows = labelled(records, &head, column)?;
@@ -58,6 +60,7 @@ impl Step for Evaluate {
             runtime: &runtime,
             rows: &rows,
             context,
+            device,
             models: 1 + usize::from(baseline.is_some() || beside_f32),
         };
         let told = scoring.predict(&model, place, int8, 0)?;
@@ -186,6 +189,7 @@ struct Scoring<'a> {
     runtime: &'a Runtime,
     rows: &'a [Known],
     context: &'a StepContext<'a>,
+    device: Device,
     /// Passes in all, for the progress.
     models: usize,
 }
@@ -204,7 +208,7 @@ impl Scoring<'_> {
             threads: self.context.cores,
             batch,
             int8,
-            ..ServeOptions::default()
+            device: self.device,
         };
         let mut classifier = Classifier::new(self.runtime, model, &options).map_err(failure)?;
         let count = self.rows.len();

@@ -121,13 +121,17 @@ fn parts() -> Vec<ParamSpec> {
         ParamSpec::int("freeze_layers", 0, 48)
             .default(0)
             .help("leave the embeddings and so many layers, from below, as they are"),
-        ParamSpec::choice("device", &["cpu", "cuda"])
-            .default("cpu")
-            .help("what computes; cuda needs the library of the package onnxruntime-gpu"),
+        device(),
         ParamSpec::choice("precision", &["f32", "bf16"])
             .default("f32")
             .help("numbers that products are made of; bf16 needs a processor with AVX512-BF16"),
     ]
+}
+
+fn device() -> ParamSpec {
+    ParamSpec::choice("device", &["cpu", "cuda"])
+        .default("cpu")
+        .help("what computes; cuda needs the library of the package onnxruntime-gpu")
 }
 
 fn scratch() -> Vec<ParamSpec> {
@@ -195,6 +199,7 @@ pub fn evaluate_signature() -> StepSignature {
             .default(false)
             .help("score the model with 8-bit products; without a baseline, beside itself in f32"),
     )
+    .with(device())
     .with(seed())
     .weight(Weight {
         cores: Cores::One,
