@@ -7,11 +7,19 @@ use serde_json::Value;
 
 use crate::architecture::{Activation, Architecture, LayerKind, NormKind, Rotary};
 use crate::config::TokenIds;
+use crate::config_values::Config;
 
 /// What [`crate::load()`] understands, for messages.
 pub const SUPPORTED: &str = "`LlamaForCausalLM`, `MistralForCausalLM`, `Qwen2ForCausalLM`, \
                              `Qwen3ForCausalLM`, `GemmaForCausalLM`, `Gemma2ForCausalLM`, \
                              `Gemma3ForCausalLM`, `PhiForCausalLM` and `Phi3ForCausalLM`";
+
+/// Far beyond any model; a damaged file must not ask for all memory before its tensors are looked at.
+const LAYERS_MAX: usize = 10_000;
+/// Likewise.
+const HEAD_MAX: usize = 65_536;
+/// Longer texts are not run here, whatever a model could do: there is a table of all positions.
+const CONTEXT_MAX: usize = 1 << 20;
 
 /// A family of models that differ in size only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +94,14 @@ pub(crate) fn describe(family: Family, json: &Value) -> Result<(Architecture, Pa
         None if family == Family::Qwen3 => 128,
         None => hidden / heads,
     };
+    for (key, value, most) in [
+        ("num_hidden_layers", layers, LAYERS_MAX),
+        ("head_dim", head, HEAD_MAX),
+    ] {
+        if value > most {
+            return Err(format!("`{key}` is {value}; it must be at most {most}"));
+        }
+    }
     let kv_heads = config
         .optional_size("num_key_value_heads")?
         .unwrap_or(heads);
@@ -94,7 +110,7 @@ pub(crate) fn describe(family: Family, json: &Value) -> Result<(Architecture, Pa
             "`num_key_value_heads` is {kv_heads}, which does not divide {heads}"
         ));
     }
-    let mut context = config.size("max_position_embeddings")?;
+    let mut context = config.size("max_position_embeddings")?.min(CONTEXT_MAX);
     let eps = if family == Family::Phi {
         "layer_norm_eps"
     } else {
@@ -364,47 +380,4 @@ fn longrope(scaling: &Value, factor: f64, original: f64, table: &mut Rotary) -> 
         None => (1.0 + factor.ln() / original.ln()).sqrt(),
     };
     Ok(())
-}
-
-/// A parsed `config.json` with typed access.
-struct Config<'a>(&'a Value);
-
-impl Config<'_> {
-    fn size(&self, key: &str) -> Result<usize, String> {
-        match self.optional_size(key)? {
-            Some(0) => Err(format!("`{key}` is 0; it must be at least 1")),
-            Some(size) => Ok(size),
-            None => Err(format!("it has no `{key}`")),
-        }
-    }
-
-    fn optional_size(&self, key: &str) -> Result<Option<usize>, String> {
-        match &self.0[key] {
-            Value::Null => Ok(None),
-            // Padding is -1 in some files, which means none.
-            value if value.as_i64() == Some(-1) => Ok(None),
-            value => match value.as_u64().filter(|size| *size <= u64::from(u32::MAX)) {
-                Some(size) => Ok(Some(size as usize)),
-                None => Err(format!("`{key}` is {value}; it must be a whole number")),
-            },
-        }
-    }
-
-    fn number(&self, key: &str) -> Result<Option<f64>, String> {
-        match &self.0[key] {
-            Value::Null => Ok(None),
-            value => match value.as_f64() {
-                Some(number) => Ok(Some(number)),
-                None => Err(format!("`{key}` is {value}; it must be a number")),
-            },
-        }
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>, String> {
-        match &self.0[key] {
-            Value::Null => Ok(None),
-            Value::Bool(flag) => Ok(Some(*flag)),
-            value => Err(format!("`{key}` is {value}; it must be true or false")),
-        }
-    }
 }

@@ -21,6 +21,7 @@ pub mod chat;
 mod chat_tests;
 pub mod cluster;
 pub mod config;
+mod config_values;
 mod decoder;
 pub mod device;
 mod device_network;

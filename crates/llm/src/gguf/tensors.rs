@@ -87,6 +87,13 @@ fn floats(
     reader: &mut Cursor<&Vec<u8>>,
     name: &str,
 ) -> Result<Vec<f32>, String> {
+    // Two bits a number is the smallest format; the library does not expect products that overflow.
+    let dims = content.tensor_infos.get(name).map(|info| info.shape.dims());
+    let mut dims = dims.unwrap_or_default().iter();
+    let numbers = dims.try_fold(1_usize, |all, dim| all.checked_mul(*dim));
+    if numbers.is_none_or(|numbers| numbers / 4 > reader.get_ref().len()) {
+        return Err(format!("tensor `{name}` is larger than the file"));
+    }
     content
         .tensor(reader, name, &Device::Cpu)
         .and_then(|tensor| tensor.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1())

@@ -263,3 +263,20 @@ fn of_several_files_one_must_be_named() {
     std::fs::copy(&file, folder.path().join("model.gguf")).unwrap();
     load(folder.path(), &Device::Cpu).unwrap();
 }
+
+#[test]
+fn a_flipped_bit_of_the_description_never_panics_or_asks_for_all_memory() {
+    let bytes = std::fs::read(fixture("gguf/qwen3-q4_k.gguf")).unwrap();
+    let last = b"output_norm.weight";
+    let end = bytes.windows(last.len()).position(|w| w == last).unwrap() + last.len() + 24;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let tensors = bytes.windows(4).position(|w| w == b"blk.").unwrap();
+    // Every number is somewhere near the names of metadata and tensors; tables are long and alike.
+    for at in (0..900).chain(tensors..end).step_by(3) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x80;
+        std::fs::write(&path, changed).unwrap();
+        let _ = load(&path, &Device::Cpu);
+    }
+}
