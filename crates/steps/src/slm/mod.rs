@@ -4,7 +4,7 @@
 //! inputs ──heads.rs──> which head each input trains ──rows.rs──> examples ─┬─ train.rs ──> model
 //!                                                                          └─ evaluate.rs ─> report, page
 //! card.rs     what the model's folder says of it
-//! direct.rs   the same steps on a person's own files, without a workflow
+//! direct/     the same steps on a person's own files, without a workflow
 //! ```
 //!
 //! Both may read private records of their own site; what they make is private to it, by its label.

@@ -1,20 +1,29 @@
 //! From the IR to plain ONNX nodes (opset 20), shared by both back ends.
 //!
 //! Nodes that no output needs are left out here, so builders and VJPs may be generous.
+//!
+//! ```text
+//! gradients.rs  our gradient kernels, or plain nodes     products.rs   matrix products
+//! packs.rs      weights as parts of long vectors         quantised.rs  products of 8-bit integers
+//! shapes.rs     axes: sums, slices, reshapes
+//! ```
 
 mod gradients;
+mod packs;
+mod products;
 mod quantised;
+mod shapes;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::live::live;
-use super::onnx::{
-    Attribute, OnnxGraph, OnnxNode, OnnxTensor, Values, last_axis, sizes, transposed,
-};
-use super::{Dim, Graph, Node, Op, Origin, TensorId};
+use super::onnx::{Attribute, OnnxGraph, OnnxNode, OnnxTensor, Values, last_axis, sizes};
+use super::{Graph, Node, Op, Origin, TensorId};
 use crate::error::SlmError;
 use crate::params::Parameters;
+
+pub use packs::Pack;
 
 /// How parameters enter the graph.
 #[derive(Clone, Copy, Debug)]
@@ -29,33 +38,6 @@ pub enum Weights<'p> {
     Packed(&'p [Pack]),
 }
 
-/// A vector of weights, one after the other.
-#[derive(Clone, Debug, Default)]
-pub struct Pack {
-    /// Name of the input that holds it.
-    pub name: String,
-    /// Names and shapes of the weights, in order.
-    pub parts: Vec<(String, Vec<usize>)>,
-}
-
-impl Pack {
-    /// Numbers of all weights together.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.lengths().sum()
-    }
-
-    /// Does it hold nothing?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
-
-    fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
-        self.parts.iter().map(|(_, shape)| shape.iter().product())
-    }
-}
-
 /// Which operators the graph may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Target {
@@ -67,9 +49,6 @@ pub enum Target {
     /// Ours, and large products are made of bf16 numbers.
     KernelsBf16,
 }
-
-/// The smallest size of a product that is worth packing as bf16.
-const BF16_FROM: usize = 32;
 
 /// Writes `graph` in ONNX's own terms.
 ///
@@ -164,54 +143,6 @@ impl<'p> Lowering<'_, 'p> {
             }
         }
         Ok(())
-    }
-
-    /// Cuts a pack into the weights that are needed.
-    fn unpack(&mut self, pack: &Pack) {
-        let live: HashSet<&str> = self
-            .live
-            .iter()
-            .map(|&id| self.graph.tensor(id))
-            .filter(|info| info.origin == Origin::Parameter)
-            .map(|info| info.name.as_str())
-            .collect();
-        if !pack
-            .parts
-            .iter()
-            .any(|(name, _)| live.contains(name.as_str()))
-        {
-            return;
-        }
-        let shape = vec![Dim::Size(pack.len())];
-        if !self.onnx.inputs.iter().any(|(name, ..)| *name == pack.name) {
-            let input = (pack.name.clone(), super::Dtype::F32, shape);
-            self.onnx.inputs.push(input);
-        }
-        let width = super::build::grain(pack.lengths());
-        let (tall, rows) = (self.helper(), pack.len() / width);
-        let target = self.integers(vec![rows as i64, width as i64]);
-        self.emit(
-            "Reshape",
-            vec![pack.name.clone(), target],
-            tall.clone(),
-            vec![],
-        );
-        let lengths = pack.lengths().map(|n| (n / width) as i64).collect();
-        let lengths = self.integers(lengths);
-        let flat: Vec<String> = pack.parts.iter().map(|_| self.helper()).collect();
-        self.onnx.nodes.push(OnnxNode {
-            domain: "",
-            op: "Split",
-            inputs: vec![tall, lengths],
-            outputs: flat.clone(),
-            attributes: vec![("axis", Attribute::Int(0))],
-        });
-        for ((name, shape), flat) in pack.parts.iter().zip(flat) {
-            if live.contains(name.as_str()) {
-                let target = self.integers(shape.iter().map(|&n| n as i64).collect());
-                self.emit("Reshape", vec![flat, target], name.clone(), vec![]);
-            }
-        }
     }
 
     fn emit(
@@ -361,200 +292,5 @@ impl<'p> Lowering<'_, 'p> {
             other => unreachable!("`{other:?}` is lowered as a simple operator"),
         }
         Ok(())
-    }
-
-    /// Fixed sizes: `Gemm` over all rows. Symbolic axes: `MatMul` with the weight baked transposed,
-    /// which ONNX Runtime packs once and runs as one product.
-    fn linear(
-        &mut self,
-        node: &Node,
-        mut inputs: Vec<String>,
-        output: String,
-    ) -> Result<(), SlmError> {
-        let x = self.graph.shape(node.inputs[0]).to_vec();
-        let width = self.graph.shape(node.outputs[0])[x.len() - 1];
-        if let Weights::Quantised(parameters) = self.weights {
-            return self.quantised_linear(parameters, &inputs, output);
-        }
-        if let Weights::Baked(parameters) = self.weights {
-            let array = parameters.get(&inputs[1])?;
-            let name = format!("{}^T", inputs[1]);
-            if !self.onnx.initializers.iter().any(|t| t.name == name) {
-                let (rows, columns) = (array.shape[0], array.shape[1]);
-                self.onnx.initializers.push(OnnxTensor {
-                    name: name.clone(),
-                    shape: vec![columns as i64, rows as i64],
-                    values: Values::F32(Cow::Owned(transposed(&array.data, rows, columns))),
-                });
-                let original = &inputs[1];
-                self.onnx.initializers.retain(|t| t.name != *original);
-            }
-            let product = self.helper();
-            let operands = vec![inputs[0].clone(), name];
-            match inputs.get(2) {
-                None => self.emit("MatMul", operands, output, vec![]),
-                Some(bias) => {
-                    let bias = bias.clone();
-                    self.emit("MatMul", operands, product.clone(), vec![]);
-                    self.emit("Add", vec![product, bias], output, vec![]);
-                }
-            }
-            return Ok(());
-        }
-        if self.is_large(node, false, true) {
-            self.product(inputs, output, false, true);
-            return Ok(());
-        }
-        let attributes = vec![("transB", Attribute::Int(1))];
-        if x.len() == 2 {
-            self.emit("Gemm", inputs, output, attributes);
-            return Ok(());
-        }
-        let flat = self.helper();
-        let target = self.integers(vec![-1, sizes(&x)[x.len() - 1]]);
-        self.emit(
-            "Reshape",
-            vec![inputs[0].clone(), target],
-            flat.clone(),
-            vec![],
-        );
-        inputs[0] = flat;
-        let product = self.helper();
-        self.emit("Gemm", inputs, product.clone(), attributes);
-        let mut shape = x;
-        *shape.last_mut().expect("a linear operand has a last axis") = width;
-        let target = self.integers(sizes(&shape));
-        self.emit("Reshape", vec![product, target], output, vec![]);
-        Ok(())
-    }
-
-    /// Is this a product of fixed sizes, all of them large, for which bf16 was asked?
-    fn is_large(&self, node: &Node, left: bool, right: bool) -> bool {
-        let size = |id: TensorId| -> Vec<usize> {
-            let dims = self.graph.shape(id).iter().map(|dim| match dim {
-                Dim::Size(size) => *size,
-                _ => 0,
-            });
-            dims.collect()
-        };
-        let (a, b) = (size(node.inputs[0]), size(node.inputs[1]));
-        let width = a[a.len() - 1];
-        let rows = a.iter().product::<usize>() / width.max(1);
-        let (m, k) = if left { (width, rows) } else { (rows, width) };
-        let n = if right { b[0] } else { b[1] };
-        self.target == Target::KernelsBf16 && m.min(n).min(k) >= BF16_FROM
-    }
-
-    fn product(&mut self, inputs: Vec<String>, output: String, left: bool, right: bool) {
-        self.onnx.nodes.push(OnnxNode {
-            domain: crate::kernels::DOMAIN,
-            op: if inputs.len() == 3 {
-                "ProductBias"
-            } else {
-                "Product"
-            },
-            inputs,
-            outputs: vec![output],
-            attributes: vec![
-                ("transA", Attribute::Int(i64::from(left))),
-                ("transB", Attribute::Int(i64::from(right))),
-            ],
-        });
-    }
-
-    fn matmul(
-        &mut self,
-        node: &Node,
-        mut inputs: Vec<String>,
-        output: String,
-        left: bool,
-        right: bool,
-    ) {
-        let rank = self.graph.shape(node.inputs[0]).len();
-        if rank == 2 && self.is_large(node, left, right) {
-            self.product(inputs, output, left, right);
-            return;
-        }
-        if rank == 2 {
-            let attributes = vec![
-                ("transA", Attribute::Int(i64::from(left))),
-                ("transB", Attribute::Int(i64::from(right))),
-            ];
-            self.emit("Gemm", inputs, output, attributes);
-            return;
-        }
-        // ONNX Runtime fuses these transposes into the product.
-        let mut order: Vec<i64> = (0..rank as i64).collect();
-        order.swap(rank - 1, rank - 2);
-        for (operand, flip) in [left, right].into_iter().enumerate() {
-            if flip {
-                let turned = self.helper();
-                let attributes = vec![("perm", Attribute::Ints(order.clone()))];
-                self.emit(
-                    "Transpose",
-                    vec![inputs[operand].clone()],
-                    turned.clone(),
-                    attributes,
-                );
-                inputs[operand] = turned;
-            }
-        }
-        self.emit("MatMul", inputs, output, vec![]);
-    }
-
-    fn reduce(
-        &mut self,
-        op: &'static str,
-        mut inputs: Vec<String>,
-        output: String,
-        axes: &[usize],
-        keep: bool,
-    ) {
-        inputs.push(self.integers(axes.iter().map(|&axis| axis as i64).collect()));
-        let attributes = vec![("keepdims", Attribute::Int(i64::from(keep)))];
-        self.emit(op, inputs, output, attributes);
-    }
-
-    fn rows(&mut self, node: &Node, inputs: &[String], output: String, start: usize, axis: usize) {
-        let first = self.integers(vec![start as i64]);
-        let end = match self.graph.shape(node.inputs[1])[axis] {
-            Dim::Size(size) => self.integers(vec![(start + size) as i64]),
-            _ => {
-                let (length, end) = (self.helper(), self.helper());
-                let attributes = vec![
-                    ("start", Attribute::Int(axis as i64)),
-                    ("end", Attribute::Int(axis as i64 + 1)),
-                ];
-                self.emit("Shape", vec![inputs[1].clone()], length.clone(), attributes);
-                self.emit("Add", vec![length, first.clone()], end.clone(), vec![]);
-                end
-            }
-        };
-        let axes = self.integers(vec![0]);
-        let operands = vec![inputs[0].clone(), first, end, axes];
-        self.emit("Slice", operands, output, vec![]);
-    }
-
-    /// ONNX's notation: 0 copies the axis at the same place, one -1 is worked out.
-    fn reshape_target(&self, node: &Node) -> Result<Vec<i64>, SlmError> {
-        let from = self.graph.shape(node.inputs[0]);
-        let to = self.graph.shape(node.outputs[0]);
-        let mut inferred = 0;
-        let target = to
-            .iter()
-            .enumerate()
-            .map(|(axis, dim)| match dim {
-                Dim::Size(size) => *size as i64,
-                symbol if from.get(axis) == Some(symbol) => 0,
-                _ => {
-                    inferred += 1;
-                    -1
-                }
-            })
-            .collect();
-        if inferred > 1 {
-            return Err(super::shape_error("reshape", from, to));
-        }
-        Ok(target)
     }
 }

@@ -1,0 +1,36 @@
+//! Heads of numbers are trained on scaled ones: mean 0, deviation 1.
+
+use crate::error::SlmError;
+use crate::model::heads::Task;
+use crate::model::{Model, names};
+use crate::params::Parameters;
+
+/// Makes the head speak in scaled numbers, which are what is trained.
+pub(super) fn descale(model: &mut Model, scales: &[(f32, f32)]) -> Result<(), SlmError> {
+    if model.heads.iter().all(|head| head.task != Task::Number) {
+        return Ok(());
+    }
+    let inverse: Vec<(f32, f32)> = scales
+        .iter()
+        .map(|(mean, deviation)| (-mean / deviation, 1.0 / deviation))
+        .collect();
+    rescale(&mut model.weights, &inverse)
+}
+
+/// Makes the head speak in the numbers of the examples: `deviation * (w x + b) + mean`.
+pub(super) fn rescale(weights: &mut Parameters, scales: &[(f32, f32)]) -> Result<(), SlmError> {
+    if scales.iter().all(|scale| *scale == (0.0, 1.0)) {
+        return Ok(());
+    }
+    let mut matrix = weights.get(names::HEAD_WEIGHT)?.clone();
+    let mut bias = weights.get(names::HEAD_BIAS)?.clone();
+    let width = matrix.shape[1];
+    let rows = matrix.data.chunks_exact_mut(width).zip(&mut bias.data);
+    for ((row, bias), (mean, deviation)) in rows.zip(scales) {
+        row.iter_mut().for_each(|value| *value *= deviation);
+        *bias = *bias * deviation + mean;
+    }
+    weights.insert(names::HEAD_WEIGHT, matrix);
+    weights.insert(names::HEAD_BIAS, bias);
+    Ok(())
+}

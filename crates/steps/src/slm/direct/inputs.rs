@@ -1,0 +1,82 @@
+//! A person's files as the inputs of a step.
+
+use std::path::Path;
+
+use noisegate_engine::{Input, StepFailure};
+use noisegate_records::{self as records, Columns, LabelForm, ReadOptions};
+use noisegate_slm::Task;
+use noisegate_workflow::{FilePath, PlannedData, RelativeTo};
+
+use super::{Reading, RowsFile};
+use crate::slm::{bad_input, rows};
+
+pub(super) fn folder(name: &str, path: &Path) -> Input {
+    Input::Path {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        pinned: Vec::new(),
+    }
+}
+
+pub(super) fn input(
+    file: &RowsFile,
+    reading: &Reading,
+    labels: &[String],
+) -> Result<Input, StepFailure> {
+    if file.released {
+        return Ok(folder(&file.name, &file.path));
+    }
+    let name = file.name.strip_prefix("data.").unwrap_or(&file.name);
+    let data = PlannedData {
+        name: name.parse().map_err(bad_input)?,
+        site: "here".parse().map_err(bad_input)?,
+        path: FilePath {
+            text: file.path.display().to_string(),
+            relative_to: RelativeTo::WorkingFolder,
+        },
+        format: None,
+        private: false,
+        unit: None,
+        units_public: None,
+        labels: None,
+        text_column: reading.text_column.clone(),
+        label_column: reading.label_column.clone(),
+        budget: None,
+    };
+    Ok(Input::Data {
+        data: Box::new(data),
+        path: file.path.clone(),
+        labels: labels.to_vec(),
+    })
+}
+
+/// The labels that occur: fine for a person's own file, never done in a workflow.
+pub(super) fn occurring(
+    file: &RowsFile,
+    reading: &Reading,
+    task: Task,
+) -> Result<Vec<String>, StepFailure> {
+    let form = match task {
+        Task::SingleLabel => LabelForm::One,
+        Task::MultiLabel => LabelForm::Many,
+        Task::Number => return Ok(vec![reading.label_column.clone()]),
+    };
+    let options = ReadOptions {
+        columns: Columns {
+            text: reading.text_column.clone(),
+            label: Some(reading.label_column.clone()),
+            unit: None,
+        },
+        labels: form,
+        ..ReadOptions::default()
+    };
+    let rows = records::read_all(&file.path, &options).map_err(bad_input)?;
+    let cells = rows.iter().filter_map(|row| row.label.as_deref());
+    let mut labels: Vec<String> = match task {
+        Task::MultiLabel => cells.flat_map(rows::split).map(str::to_owned).collect(),
+        _ => cells.map(str::to_owned).collect(),
+    };
+    labels.sort();
+    labels.dedup();
+    Ok(labels)
+}
