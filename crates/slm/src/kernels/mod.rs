@@ -1,7 +1,7 @@
 //! Operators of our own for a processor: the passes that stock ONNX Runtime would make in many.
 //!
 //! ```text
-//! graph::lower ──(domain `noisegate`)──> nodes ──> ops.rs: shapes, threads ──> slices of f32
+//! graph::lower ──(domain `noisegate`)──> nodes ──> ops.rs: shapes ── tasks.rs: threads ──> slices of f32
 //!                                                                     ├─ gradients.rs  one pass each
 //!                                                                     └─ product.rs    bf16 products
 //! ```
@@ -15,6 +15,7 @@ mod gradients;
 mod ops;
 mod product;
 pub(crate) mod simd;
+mod tasks;
 
 pub(crate) use ops::{DOMAIN, domain};
 

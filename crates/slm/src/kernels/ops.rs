@@ -1,7 +1,5 @@
 //! The kernels as ONNX Runtime operators: names, shapes, threads.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use ort::operator::{
     BoxedKernel, ComputeContext, KernelContext, Operator, OperatorDomain, OperatorInput,
     OperatorOutput, ShapeInferenceContext,
@@ -9,7 +7,8 @@ use ort::operator::{
 use ort::value::TensorElementType;
 
 use super::gradients::{self, Norm};
-use super::product::{Packed, Side, Size, Tasks, product};
+use super::product::{Packed, Side, Size, product};
+use super::tasks::{in_parts, shared, take};
 
 /// The domain of our operators.
 pub(crate) const DOMAIN: &str = "noisegate";
@@ -44,25 +43,6 @@ fn float_outputs(count: usize) -> Vec<OperatorOutput> {
     (0..count).map(|_| one()).collect()
 }
 
-/// Parts of `data` that tasks may take, each its own.
-pub(super) fn shared<T>(data: &mut [T], size: usize) -> Vec<Mutex<&mut [T]>> {
-    data.chunks_mut(size.max(1)).map(Mutex::new).collect()
-}
-
-/// The part of a task; nobody else asks for it.
-pub(super) fn take<'p, 'd, T>(part: &'p Mutex<&'d mut [T]>) -> MutexGuard<'p, &'d mut [T]> {
-    part.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The threads of the session.
-impl Tasks for ComputeContext {
-    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) -> ort::Result<()> {
-        struct Shared<'t>(&'t (dyn Fn(usize) + Sync));
-        let shared = Shared(task);
-        self.par_for(count, 0, |index| (shared.0)(index))
-    }
-}
-
 /// `(dy, x) -> dx`.
 struct GeluGrad;
 
@@ -90,11 +70,10 @@ impl Operator for GeluGrad {
             let (dy, x) = (input(context, 0)?, input(context, 1)?);
             let (dy, (shape, x)) = (dy.try_extract_tensor::<f32>()?.1, x.try_extract_tensor()?);
             let mut dx = output(context, 0, shape)?;
-            let parts = shared(dx.try_extract_tensor_mut::<f32>()?.1, TASK_NUMBERS);
-            context.run(parts.len(), &|task| {
-                let mut dx = take(&parts[task]);
+            let dx = dx.try_extract_tensor_mut::<f32>()?.1;
+            in_parts(dx, TASK_NUMBERS, context, &|task, dx| {
                 let range = task * TASK_NUMBERS..task * TASK_NUMBERS + dx.len();
-                gradients::gelu(&mut dx, &dy[range.clone()], &x[range]);
+                gradients::gelu(dx, &dy[range.clone()], &x[range]);
             })
         }))
     }
@@ -129,11 +108,10 @@ impl Operator for SoftmaxGrad {
             let width = last(shape);
             let size = (TASK_NUMBERS / width).max(1) * width;
             let mut dx = output(context, 0, shape)?;
-            let parts = shared(dx.try_extract_tensor_mut::<f32>()?.1, size);
-            context.run(parts.len(), &|task| {
-                let mut dx = take(&parts[task]);
+            let dx = dx.try_extract_tensor_mut::<f32>()?.1;
+            in_parts(dx, size, context, &|task, dx| {
                 let range = task * size..task * size + dx.len();
-                gradients::softmax(&mut dx, &dy[range.clone()], &y[range], width);
+                gradients::softmax(dx, &dy[range.clone()], &y[range], width);
             })
         }))
     }
@@ -184,10 +162,10 @@ impl Operator for LayerNormGrad {
             sums.resize(rows.div_ceil(block) * 2 * width, 0.0f32);
             let mut dx = output(context, 0, shape)?;
             {
-                let parts = shared(dx.try_extract_tensor_mut::<f32>()?.1, block * width);
+                let dx = dx.try_extract_tensor_mut::<f32>()?.1;
                 let sums = shared(&mut sums, 2 * width);
-                context.run(parts.len(), &|task| {
-                    let (mut dx, mut sums) = (take(&parts[task]), take(&sums[task]));
+                in_parts(dx, block * width, context, &|task, dx| {
+                    let mut sums = take(&sums[task]);
                     let first = task * block;
                     let here = dx.len() / width;
                     let numbers = first * width..(first + here) * width;
@@ -198,7 +176,7 @@ impl Operator for LayerNormGrad {
                         mean: &mean[first..first + here],
                         inverse: &inverse[first..first + here],
                     };
-                    gradients::layer_norm(&mut dx, &mut sums, &norm);
+                    gradients::layer_norm(dx, &mut sums, &norm);
                 })?;
             }
             for index in [1, 2] {

@@ -8,6 +8,7 @@
 //! in PyTorch's autocast. Blocks are fixed, so results do not depend on the number of threads.
 
 use super::simd::{self, COLUMNS, ROWS, dispatched};
+use super::tasks::{Tasks, in_parts, shared, take};
 
 /// Rows of `C` that a task computes: their part of A stays in the second cache.
 const TASK_ROWS: usize = 128;
@@ -43,11 +44,6 @@ pub(super) struct Packed {
     b: Vec<u32>,
 }
 
-/// Runs `task(i)` for each `i` below `count`, in any order, perhaps at once.
-pub(super) trait Tasks {
-    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) -> ort::Result<()>;
-}
-
 /// Computes `C`.
 ///
 /// # Errors
@@ -65,35 +61,26 @@ pub(super) fn product(
     packed
         .b
         .resize(size.n.div_ceil(COLUMNS) * COLUMNS * pairs, 0);
-    let panels_a = super::ops::shared(&mut packed.a, ROWS * pairs * 4);
-    let panels_b = super::ops::shared(&mut packed.b, COLUMNS * pairs);
+    let panels_a = shared(&mut packed.a, ROWS * pairs * 4);
+    let panels_b = shared(&mut packed.b, COLUMNS * pairs);
     tasks.run(panels_a.len() + panels_b.len(), &|task| {
         if let Some(panel) = panels_a.get(task) {
-            let mut panel = super::ops::take(panel);
+            let mut panel = take(panel);
             for (index, panel) in panel.chunks_exact_mut(ROWS * pairs).enumerate() {
                 pack(panel, a, (task * 4 + index) * ROWS, (size.m, size.k), ROWS);
             }
         } else {
             let task = task - panels_a.len();
-            let mut panel = super::ops::take(&panels_b[task]);
+            let mut panel = take(&panels_b[task]);
             pack(&mut panel, b, task * COLUMNS, (size.n, size.k), COLUMNS);
         }
     })?;
     drop((panels_a, panels_b));
     let (packed_a, packed_b) = (&packed.a, &packed.b);
-    let blocks = super::ops::shared(c, TASK_ROWS * size.n);
-    tasks.run(blocks.len(), &|task| {
-        let mut c = super::ops::take(&blocks[task]);
+    in_parts(c, TASK_ROWS * size.n, tasks, &|task, c| {
         let first = task * TASK_ROWS * pairs;
         let last = packed_a.len().min(first + TASK_ROWS * pairs);
-        block(
-            &mut c,
-            size.n,
-            &packed_a[first..last],
-            packed_b,
-            pairs,
-            bias,
-        );
+        block(c, size.n, &packed_a[first..last], packed_b, pairs, bias);
     })
 }
 
