@@ -23,6 +23,8 @@ mod stages;
 mod step;
 mod targets;
 mod weights;
+#[cfg(test)]
+mod whole_steps;
 
 pub use checkpoint::CheckpointOptions;
 pub use options::{

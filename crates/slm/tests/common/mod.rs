@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod cases;
+pub mod python;
 pub mod task;
 
 use std::path::PathBuf;

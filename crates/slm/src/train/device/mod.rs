@@ -13,7 +13,7 @@
 //! What it simplifies: every row of an embedding table is updated, which is what AdamW says and
 //! costs a card nothing; and a batch always runs whole.
 
-mod optimizer;
+pub(super) mod optimizer;
 mod session;
 
 use std::collections::BTreeMap;
@@ -56,11 +56,31 @@ struct Packed {
     back: Vec<Tensor<f32>>,
 }
 
+/// What AdamW does with a pack.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Decays,
     Stays,
     Frozen,
+}
+
+/// A model's weights in packs: matrices, vectors, and what is not trained.
+pub(super) fn packs(model: &Model, options: &TrainOptions) -> Vec<(Pack, Kind)> {
+    let kinds = [Kind::Decays, Kind::Stays, Kind::Frozen];
+    let mut parts: [Vec<(String, Vec<usize>)>; 3] = Default::default();
+    for (name, array) in model.weights.iter() {
+        let kind = match is_frozen(name, model, options) {
+            true => 2,
+            false => usize::from(array.shape.len() < 2),
+        };
+        parts[kind].push((name.to_owned(), array.shape.clone()));
+    }
+    let held = parts.into_iter().zip(kinds).filter(|(p, _)| !p.is_empty());
+    let numbered = held.enumerate().map(|(index, (parts, kind))| {
+        let name = format!("pack:{index}:p");
+        (Pack { name, parts }, kind)
+    });
+    numbered.collect()
 }
 
 impl DeviceWeights {
@@ -73,15 +93,6 @@ impl DeviceWeights {
         model: &Model,
         options: &TrainOptions,
     ) -> Result<Self, SlmError> {
-        let mut sorted: [Vec<(&str, &Array)>; 3] = Default::default();
-        for (name, array) in model.weights.iter() {
-            let kind = if is_frozen(name, model, options) {
-                2
-            } else {
-                usize::from(array.shape.len() < 2)
-            };
-            sorted[kind].push((name, array));
-        }
         let mut weights = Self {
             options: SessionOptions {
                 threads: options.threads,
@@ -93,22 +104,15 @@ impl DeviceWeights {
             mover: Vec::new(),
             sessions: BTreeMap::new(),
         };
-        for (arrays, kind) in sorted.iter().zip([Kind::Decays, Kind::Stays, Kind::Frozen]) {
-            if !arrays.is_empty() {
-                weights.add_pack(arrays, kind)?;
-            }
+        for (pack, kind) in packs(model, options) {
+            weights.add_pack(model, pack, kind)?;
         }
         Ok(weights)
     }
 
-    fn add_pack(&mut self, arrays: &[(&str, &Array)], kind: Kind) -> Result<(), SlmError> {
-        let parts = arrays.iter();
-        let pack = Pack {
-            name: format!("pack:{}:p", self.packs.len()),
-            parts: parts
-                .map(|(n, a)| ((*n).to_owned(), a.shape.clone()))
-                .collect(),
-        };
+    fn add_pack(&mut self, model: &Model, pack: Pack, kind: Kind) -> Result<(), SlmError> {
+        let names = pack.parts.iter().map(|(name, _)| model.weights.get(name));
+        let arrays: Vec<&Array> = names.collect::<Result<_, _>>()?;
         let size = pack.len();
         let mut graph = Graph::new();
         let all = graph.input("in", Dtype::F32, &[Dim::Size(size)]);
@@ -118,7 +122,7 @@ impl DeviceWeights {
         let build = || -> ort::Result<Packed> {
             let mut values = Tensor::<f32>::new(&Allocator::default(), [size])?;
             let mut at = 0;
-            for (_, array) in arrays {
+            for array in &arrays {
                 let to = &mut values.extract_tensor_mut().1[at..at + array.data.len()];
                 to.copy_from_slice(&array.data);
                 at += array.data.len();
@@ -224,11 +228,6 @@ impl DeviceWeights {
             self.sessions.insert(key, step);
         }
         Ok(())
-    }
-
-    fn is_trained(&self, name: &str) -> bool {
-        let mut trained = self.packs.iter().filter(|p| p.kind != Kind::Frozen);
-        trained.any(|p| p.pack.parts.iter().any(|(n, _)| n == name))
     }
 
     /// The weights as they stand.

@@ -2,14 +2,15 @@
 //!
 //! Source: Loshchilov, Hutter, "Decoupled Weight Decay Regularization", 2019, Algorithm 2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::{DeviceWeights, Kind};
+use super::Kind;
 use crate::error::SlmError;
-use crate::graph::{Dim, Dtype, Graph, Op, TensorId};
+use crate::graph::{Dim, Dtype, Graph, Op, Pack, TensorId};
+use crate::model::config::EncoderConfig;
 use crate::model::encoder::{INPUT_IDS, Which};
 use crate::train::adamw;
-use crate::train::step::StepGraph;
+use crate::train::step::{StepGraph, StepShape, step_graph};
 
 /// Inputs with the numbers of a step: see [`adamw::Step::scalars`].
 pub(super) const SCALARS: [&str; 3] = ["step:size", "step:root", "step:decay"];
@@ -17,22 +18,43 @@ pub(super) const SCALARS: [&str; 3] = ["step:size", "step:root", "step:decay"];
 /// The parts of a trained pack's state.
 pub(super) const PARTS: [&str; 3] = ["p", "m", "v"];
 
-/// Replaces the graph's gradient outputs by AdamW over whole packs.
-pub(super) fn append_optimizer(
+/// The graph of a step; if it has gradients, AdamW over whole packs takes their place.
+///
+/// # Errors
+/// [`SlmError::Shape`], [`SlmError::Derivative`].
+pub(in crate::train) fn packed_graph(
+    config: &EncoderConfig,
+    shape: &StepShape<'_>,
+    packs: &[(Pack, Kind)],
+    clip_norm: f32,
+) -> Result<StepGraph, SlmError> {
+    let trained = packs.iter().filter(|(_, kind)| *kind != Kind::Frozen);
+    let trained: HashSet<&str> = trained
+        .flat_map(|(pack, _)| pack.parts.iter().map(|(name, _)| name.as_str()))
+        .collect();
+    let mut built = step_graph(config, shape, |name| trained.contains(name))?;
+    if shape.backward {
+        append_optimizer(&mut built, packs, clip_norm)?;
+    }
+    Ok(built)
+}
+
+fn append_optimizer(
     built: &mut StepGraph,
-    weights: &DeviceWeights,
+    packs: &[(Pack, Kind)],
+    clip_norm: f32,
 ) -> Result<(), SlmError> {
     let mut gradients = gradients_by_name(built)?;
     let graph = &mut built.graph;
     let scalars = SCALARS.map(|name| graph.input(name, Dtype::F32, &[Dim::Size(1)]));
     let mut trained = Vec::new();
     let mut total: Option<TensorId> = None;
-    for (index, packed) in weights.packs.iter().enumerate() {
-        if packed.kind == Kind::Frozen {
+    for (index, (pack, kind)) in packs.iter().enumerate() {
+        if *kind == Kind::Frozen {
             continue;
         }
-        let mut parts = Vec::with_capacity(packed.pack.parts.len());
-        for (name, shape) in &packed.pack.parts {
+        let mut parts = Vec::with_capacity(pack.parts.len());
+        for (name, shape) in &pack.parts {
             parts.push(match gradients.remove(name) {
                 Some(id) => id,
                 None => {
@@ -50,17 +72,17 @@ pub(super) fn append_optimizer(
             None => sum,
             Some(so_far) => graph.add(so_far, sum)?,
         });
-        trained.push((index, packed, flat));
+        trained.push((index, pack, *kind, flat));
     }
     let Some(total) = total else { return Ok(()) };
     let norm = graph.unary(Op::Sqrt, total);
     graph.output("norm", norm);
-    let limit = graph.constant(&[], vec![weights.clip_norm])?;
+    let limit = graph.constant(&[], vec![clip_norm])?;
     let longest = graph.max(norm, limit)?;
     let clip = graph.div(limit, longest)?;
-    for (index, packed, flat) in trained {
-        let decays = packed.kind == Kind::Decays;
-        append_adamw(graph, index, packed.pack.len(), flat, clip, scalars, decays)?;
+    for (index, pack, kind, flat) in trained {
+        let decays = kind == Kind::Decays;
+        append_adamw(graph, index, pack.len(), flat, clip, scalars, decays)?;
     }
     Ok(())
 }

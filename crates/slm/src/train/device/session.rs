@@ -4,7 +4,7 @@ use ort::memory::Allocator;
 use ort::session::{IoBinding, Session};
 use ort::value::Tensor;
 
-use super::optimizer::{PARTS, SCALARS, append_optimizer};
+use super::optimizer::{PARTS, SCALARS, packed_graph};
 use super::{DeviceWeights, Kind, Packed};
 use crate::error::SlmError;
 use crate::graph::{self, Pack};
@@ -13,7 +13,7 @@ use crate::model::encoder::{ATTENTION_MASK, INPUT_IDS};
 use crate::model::heads;
 use crate::random::Stream;
 use crate::train::loss;
-use crate::train::step::{Inputs, StepGraph, StepShape, step_graph};
+use crate::train::step::{Inputs, StepGraph, StepShape};
 
 /// What came out of one batch.
 pub(in crate::train) struct Outcome {
@@ -48,11 +48,10 @@ impl DeviceStep {
         config: &EncoderConfig,
         shape: &StepShape<'_>,
     ) -> Result<Self, SlmError> {
-        let mut built = step_graph(config, shape, |name| weights.is_trained(name))?;
-        if shape.backward {
-            append_optimizer(&mut built, weights)?;
-        }
-        let packs: Vec<Pack> = weights.packs.iter().map(|p| p.pack.clone()).collect();
+        let packed = weights.packs.iter();
+        let packs: Vec<(Pack, Kind)> = packed.map(|p| (p.pack.clone(), p.kind)).collect();
+        let built = packed_graph(config, shape, &packs, weights.clip_norm)?;
+        let packs: Vec<Pack> = packs.into_iter().map(|(pack, _)| pack).collect();
         let onnx = graph::lower(&built.graph, graph::Weights::Packed(&packs))?;
         let inputs = onnx.inputs.iter().map(|(name, ..)| name.clone());
         let reads = inputs.filter(|name| name.starts_with("pack:")).collect();
