@@ -1,6 +1,6 @@
 //! Ways round the gate that a workflow author might try, each shut.
 
-use noisegate_tests::{Story, Told};
+use noisegate_tests::{Story, Told, gated};
 
 const ROWS: &str = "{\"text\":\"ZQMARK the bill is wrong\",\"label\":\"billing\"}\n{\"text\":\"ZQMARK still waiting\",\"label\":\"delay\"}\n";
 
@@ -187,4 +187,50 @@ fn the_home_folder_is_closed_to_other_users() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
+
+/// Two runs want the same ledger at once: one is charged, the other then finds no room.
+#[test]
+fn two_runs_at_once_take_turns_and_together_stay_below_the_cap() {
+    let rows = "{\"text\":\"a note\",\"label\":\"delay\"}\n".repeat(12);
+    let story = gated::story(&rows);
+    let plugins = story.path().join("plugins").display().to_string();
+    // Each asks for epsilon 2 of 2.5, and for something else.
+    let runs = ["0.5", "1.5"].map(|clip| {
+        let out = format!("exports.counts=out/{clip}.bin");
+        let clip = format!("steps.count.with.clip={clip}");
+        let cap = "data.notes.budget.epsilon=2.5";
+        let mut line = vec!["--plugins", &plugins, "run", "gated.toml"];
+        for set in [cap, &clip, &out] {
+            line.extend(["--set", set]);
+        }
+        story.start(&line)
+    });
+    let mut ended = runs.map(|run| run.wait_with_output().unwrap());
+    ended.sort_by_key(|run| run.status.code());
+    let codes = ended.each_ref().map(|run| run.status.code());
+    let said = String::from_utf8_lossy(&ended[1].stderr);
+    assert_eq!(codes, [Some(0), Some(3)], "{said}");
+    assert!(said.contains("above the cap of 2.5"), "{said}");
+    let verified = gated::tell(&story, &["ledger", "verify"]);
+    assert_eq!(verified.code, Some(0), "{}{}", verified.out, verified.err);
+    assert!(verified.out.contains("whole"), "{}", verified.out);
+}
+
+/// Whoever holds the turn is waited for, and a run that waits has charged nothing.
+#[test]
+fn a_run_waits_while_another_process_charges() {
+    let story = gated::story("{\"text\":\"a note\",\"label\":\"delay\"}\n");
+    let sites = story.path().join("home/sites");
+    std::fs::create_dir_all(&sites).unwrap();
+    let turn = std::fs::File::create(sites.join(".turn")).unwrap();
+    turn.lock().unwrap();
+    let plugins = story.path().join("plugins").display().to_string();
+    let mut run = story.start(&["--plugins", &plugins, "run", "gated.toml"]);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert!(run.try_wait().unwrap().is_none(), "it did not wait");
+    assert!(!story.path().join("out/counts.bin").exists());
+    drop(turn);
+    assert!(run.wait().unwrap().success());
+    assert!(story.path().join("out/counts.bin").exists());
 }

@@ -78,6 +78,27 @@ fn a_run_is_audited_and_reported() {
     assert_eq!(report["gates"][0]["curve"].as_array().unwrap().len(), 17);
 }
 
+/// The second run of the same request: the ledger does not grow, and the report says whose charge
+/// it shows.
+#[test]
+fn a_release_served_again_is_reported_as_such() {
+    let story = done();
+    assert!(!page(&story).contains("served again"));
+    let told = gated::tell(&story, &["run", "gated.toml", "--json"]);
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    let run: Value = serde_json::from_str(&told.out).unwrap();
+    assert_eq!(run["charges"], serde_json::json!([]), "{run}");
+    let report = gated::tell(&story, &["report", "--json"]).out;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["gates"][0]["charge"]["of_this_run"], false);
+    assert_eq!(report["ledgers"][0]["charges"].as_array().unwrap().len(), 1);
+    let page = page(&story);
+    assert!(
+        page.contains("made by an earlier run of the step, whose output was served again"),
+        "{page}"
+    );
+}
+
 /// An audit reads no private data and charges nothing: it works with the data gone, and the
 /// ledger stays as it was.
 #[test]
