@@ -121,6 +121,12 @@ fn fdkt_runs_end_to_end_and_charges_once() {
     labels_are_kept(&story, &first);
     samples_are_new_text(&story, &first);
     the_model_folder_is_whole(&path_of(&first, "train-fdkt.model"), &story);
+    let public = story.path().join(path_of(&first, "train-augmented.model"));
+    let card = std::fs::read_to_string(public.join("README.md")).unwrap();
+    assert!(
+        card.contains("**public**: all it read") && card.contains("| 8 | 0.00001 |"),
+        "{card}"
+    );
 
     // The same request is served the same bytes and costs nothing.
     let second = json(&tell(&story, "run", &[]));
@@ -206,7 +212,6 @@ fn the_model_folder_is_whole(model: &Path, story: &Story) {
         "**private to clinic**: it read private records",
         "| records | `data.train` | private to clinic |",
         "| records | `augment.samples` | public |",
-        "| base | `plugin:minilm` | public |",
         "| `synthesise` | `data.train` | 8 | 0.00001 |",
     ] {
         assert!(card.contains(part), "`{part}` is not in {card}");
