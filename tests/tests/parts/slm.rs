@@ -163,6 +163,22 @@ fn eight_bit_products_are_scored_beside_f32_asked_and_exported() {
         comparison["accuracy"]["gain"]["score"].as_f64().unwrap() > -0.05,
         "{comparison}"
     );
+    for (file, task, score) in [
+        ("symptoms.jsonl", "multi-label", "micro_f1"),
+        ("pain.csv", "number", "mean_absolute_error"),
+    ] {
+        good(train(&story, task, &[file, "--task", task]));
+        let score_of = ["slm", "evaluate", task, file, "--int8"];
+        let told = good(story.tell(&score_of));
+        assert!(told.out.contains("the same model in f32:"), "{}", told.out);
+        let told = json(&good(story.tell(&[&score_of[..], &["--json"]].concat())));
+        let of = |scores: &Value| scores[score]["score"].as_f64().unwrap();
+        assert!((of(&told) - of(&told["in_f32"])).abs() < 0.1, "{told}");
+        let told = json(&good(
+            story.tell(&["slm", "evaluate", task, file, "--json"]),
+        ));
+        assert!(told.get("in_f32").is_none(), "{told}");
+    }
     let ask = ["slm", "predict", "model", "about the nurse again"];
     let exact = good(story.tell(&ask)).out;
     let rounded = good(story.tell(&[&ask[..], &["--int8"]].concat()));

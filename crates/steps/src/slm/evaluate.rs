@@ -19,9 +19,20 @@ pub enum Scores {
     /// One of the labels.
     SingleLabel(Box<EvaluationReport>),
     /// Any of the labels.
-    MultiLabel(metrics::ManyLabelsEvaluation),
+    MultiLabel(Beside<metrics::ManyLabelsEvaluation>),
     /// A number.
-    Number(metrics::NumbersEvaluation),
+    Number(Beside<metrics::NumbersEvaluation>),
+}
+
+/// Scores, and what to hold them against.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Beside<T> {
+    /// The model as it was asked for.
+    #[serde(flatten)]
+    pub scored: T,
+    /// The same model in f32, if it was asked for with 8-bit products.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_f32: Option<T>,
 }
 
 /// A probability above this is a yes, in a head of several labels.
@@ -55,7 +66,7 @@ impl Step for Evaluate {
         let column = (!column.is_empty()).then_some(column);
         let rows = labelled(records, &head, column)?;
         let int8 = with.flag("int8")?;
-        let beside_f32 = int8 && baseline.is_none() && head.task == Task::SingleLabel;
+        let beside_f32 = int8 && baseline.is_none();
         let scoring = Scoring {
             runtime: &runtime,
             rows: &rows,
@@ -260,20 +271,37 @@ fn score(
                     .collect(),
                 predicted: told.probabilities.iter().map(|p| *p > YES).collect(),
             };
-            let rows: Vec<ManyLabels> = rows.iter().zip(told).map(row).collect();
-            let scored = metrics::evaluate_many(&labels, &rows, resampling);
-            scored.map(Scores::MultiLabel).map_err(bad_input)
+            let score = |told: &[Prediction]| {
+                let rows: Vec<ManyLabels> = rows.iter().zip(told).map(row).collect();
+                metrics::evaluate_many(&labels, &rows, resampling)
+            };
+            beside(told, baseline, score).map(Scores::MultiLabel)
         }
         Task::Number => {
             let pair = |(row, told): (&Known, &Prediction)| match &row.target {
                 Target::Numbers(truth) => Some((f64::from(truth[0]), f64::from(told.numbers[0]))),
                 _ => None,
             };
-            let pairs: Vec<(f64, f64)> = rows.iter().zip(told).filter_map(pair).collect();
-            let scored = metrics::evaluate_numbers(&pairs, resampling);
-            scored.map(Scores::Number).map_err(bad_input)
+            let score = |told: &[Prediction]| {
+                let pairs: Vec<(f64, f64)> = rows.iter().zip(told).filter_map(pair).collect();
+                metrics::evaluate_numbers(&pairs, resampling)
+            };
+            beside(told, baseline, score).map(Scores::Number)
         }
     }
+}
+
+/// Scores a model and, if there is one, the other beside it.
+fn beside<T>(
+    told: &[Prediction],
+    other: Option<(&str, &Head, Vec<Prediction>)>,
+    score: impl Fn(&[Prediction]) -> Result<T, noisegate_records::Error>,
+) -> Result<Beside<T>, StepFailure> {
+    let in_f32 = other.map(|(_, _, told)| score(&told)).transpose();
+    Ok(Beside {
+        scored: score(told).map_err(bad_input)?,
+        in_f32: in_f32.map_err(bad_input)?,
+    })
 }
 
 fn has(target: &Target, label: &str) -> bool {
@@ -328,7 +356,15 @@ pub fn table(scores: &Scores) -> String {
             };
             format!("{}{confusion}", table::render_report(report))
         }
-        Scores::MultiLabel(evaluation) => table::render_many(evaluation),
-        Scores::Number(evaluation) => table::render_numbers(evaluation),
+        Scores::MultiLabel(evaluation) => both(evaluation, table::render_many),
+        Scores::Number(evaluation) => both(evaluation, table::render_numbers),
+    }
+}
+
+fn both<T>(scores: &Beside<T>, render: impl Fn(&T) -> String) -> String {
+    let scored = render(&scores.scored);
+    match &scores.in_f32 {
+        None => scored,
+        Some(other) => format!("8-bit products:\n{scored}\n{IN_F32}:\n{}", render(other)),
     }
 }
