@@ -16,6 +16,7 @@ pub mod adapt;
 pub mod architecture;
 mod assemble;
 pub mod augment;
+pub mod centroids;
 pub mod chat;
 #[cfg(test)]
 mod chat_tests;
@@ -55,6 +56,7 @@ pub mod writer;
 
 pub use adapt::{AdaptOptions, adapt};
 pub use augment::{AugmentOptions, Augmented, AugmentedSample, Provenance, augment};
+pub use centroids::{Centroids, Nearest};
 pub use chat::ChatTemplate;
 pub use cluster::{ClusterOptions, cluster};
 pub use config::LlamaConfig;

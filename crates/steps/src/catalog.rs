@@ -52,6 +52,7 @@ pub fn catalog(plugins: &Plugins) -> Catalog {
 fn host_steps() -> Vec<StepSignature> {
     vec![
         cluster(),
+        nearest_centroid(),
         judge(),
         augment(),
         pretrain(),
@@ -87,6 +88,39 @@ fn cluster() -> StepSignature {
             .help("samples in a cluster, on average"),
     )
     .with(seed())
+    .weight(all_cores(GIB))
+}
+
+fn nearest_centroid() -> StepSignature {
+    StepSignature::host(
+        "llm:nearest-centroid",
+        "holds samples against released class centroids",
+    )
+    .reads(
+        PortSpec::one("samples", PortType::Records).help("samples to hold against the centroids"),
+    )
+    .reads(PortSpec::one("centroids", PortType::Centroids).help("from `guest:class-centroids`"))
+    .reads(
+        PortSpec::one("embedder", PortType::Encoder)
+            .help("the sentence encoder that the centroids were made with"),
+    )
+    .makes("samples", PortType::Records)
+    .makes("report", PortType::Report)
+    .with(
+        ParamSpec::choice("disagreement", &["drop", "relabel"])
+            .default("relabel")
+            .help("a sample nearer to another label's centroid is dropped, or takes that label"),
+    )
+    .with(
+        ParamSpec::float("margin", 0.0, 2.0)
+            .default(0.0)
+            .help("least lead of the nearest centroid's cosine over the next; others are dropped"),
+    )
+    .with(
+        ParamSpec::int("keep_per_label", 0, 100_000)
+            .default(0)
+            .help("keep so many of each label, those with the largest lead; 0 keeps all"),
+    )
     .weight(all_cores(GIB))
 }
 

@@ -36,6 +36,12 @@ pub fn registry(tools: Tools) -> Registry {
             onnxruntime: tools.onnxruntime.clone(),
         }),
     );
+    add(
+        "llm:nearest-centroid",
+        Box::new(llm::nearest_centroid::NearestCentroid {
+            onnxruntime: tools.onnxruntime.clone(),
+        }),
+    );
     let serving = Serving {
         plugins: tools.plugins.clone(),
         cache: tools.cache.clone(),

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use noisegate_engine::{Made, Step, StepContext, StepFailure};
 use noisegate_llm::{ClusterOptions, cluster};
-use noisegate_slm::{Embedder, Model, ServeOptions, runtime};
 
+use crate::llm::embed::embed;
 use crate::llm::{failure, input, report};
-use crate::samples::{self, Sample};
-use crate::slm;
+use crate::samples;
 use crate::with::With;
 
 /// `llm:cluster`
@@ -20,7 +19,7 @@ pub struct Cluster {
 impl Step for Cluster {
     fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
         let mut samples = samples::read(input(context, "samples")?)?;
-        let embeddings = self.embed(context, &samples)?;
+        let embeddings = embed(context, &self.onnxruntime, &samples)?;
         let with = With(&context.step.with);
         let options = ClusterOptions {
             target_size: with.count("cluster_size")?,
@@ -45,33 +44,5 @@ impl Step for Cluster {
             port: "clusters".to_owned(),
             path,
         }])
-    }
-}
-
-impl Cluster {
-    fn embed(
-        &self,
-        context: &StepContext<'_>,
-        samples: &[Sample],
-    ) -> Result<Vec<Vec<f32>>, StepFailure> {
-        const CHUNK: usize = 256;
-        let runtime = runtime::load(&self.onnxruntime).map_err(slm::failure)?;
-        let model = Model::read(input(context, "embedder")?.path()).map_err(slm::failure)?;
-        let options = ServeOptions {
-            threads: context.cores,
-            ..ServeOptions::default()
-        };
-        let mut embedder = Embedder::new(&runtime, &model, &options).map_err(slm::failure)?;
-        let mut vectors = Vec::with_capacity(samples.len());
-        for chunk in samples.chunks(CHUNK) {
-            if context.cancelled() {
-                return Err(StepFailure::Cancelled);
-            }
-            let texts: Vec<&str> = chunk.iter().map(|sample| sample.text.as_str()).collect();
-            let embedded = embedder.embed(&texts).map_err(slm::failure)?;
-            vectors.extend((0..embedded.rows).map(|row| embedded.row(row).to_vec()));
-            context.progress(vectors.len() as u64, samples.len() as u64, "embedding");
-        }
-        Ok(vectors)
     }
 }

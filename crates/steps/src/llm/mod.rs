@@ -3,8 +3,10 @@
 
 pub mod augment;
 pub mod cluster;
+mod embed;
 mod excerpt;
 pub mod judge;
+pub mod nearest_centroid;
 pub mod pretrain;
 pub mod served;
 
