@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""What augmentation is worth: accuracy of a small classifier with and without it.
+
+    python3 benches/utility/run.py --data ag_news,cfpb_complaints,banking77 --seeds 5
+
+    rows ─ draw with a seed ─> private ─ pipeline.toml ─> augmented ─┐
+                                  └──────────────────────────────────┴ train.toml ─> test accuracy
+
+Each stage is one `noisegate run`; its outcome is kept in target/noisegate/utility/ under a name
+made of all that went in, so that a second call only runs what is new. Nothing is tuned on the
+test sets; the epoch is chosen by a fifth of the private rows. Writes table.md, table.json and
+table.svg. Python's standard library alone; the data sets are those of ../shared/data.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+from table import markdown, svg
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+DATA = ROOT.parent / "shared" / "data"
+OUT = ROOT / "target" / "noisegate" / "utility"
+
+FROM_NEITHER = {"steps.cluster.reads.samples": "synthesise.samples", "exports.augmented.from": "augment.samples"}
+JUDGED = {"steps.judge.with.mode": "cross-fit", "steps.augment.with.rivals": 3}
+
+
+def epsilon(total, centroids=0.25):
+    """`total` shared out between samples and centroids."""
+    return {"params.epsilon_samples": total * (1 - centroids), "params.epsilon_centroids": total * centroids}
+
+
+def alone(total):
+    """`total` and its delta for the samples; the steps of the centroids are left out."""
+    return {"params.epsilon_samples": total, "params.delta": 1e-5, "without": ["centroids", "relabel", "relabel-augmented"]}
+
+
+# `workflow`: what makes the samples; the rest overrides it. `train`: overrides of train.toml.
+# `rows`: whether the classifier also sees the private rows.
+ARMS = {
+    "local-only": {"help": "private rows alone"},
+    "public-only": {"help": "augmented from the names of the labels, beside private rows", "workflow": "open.toml", "demonstrations": "names"},
+    "samples-only": {"help": "the released samples, relabelled, without private rows", "workflow": "pipeline.toml", "rows": False, **epsilon(8), "exports.augmented.from": "relabel.samples"},
+    "fdkt-8": {"help": "FDKT with centroids, epsilon 8", "workflow": "pipeline.toml", **epsilon(8)},
+    "fdkt-3": {"help": "FDKT with centroids, epsilon 3", "workflow": "pipeline.toml", **epsilon(3)},
+    "fdkt-1": {"help": "FDKT with centroids, epsilon 1", "workflow": "pipeline.toml", **epsilon(1)},
+    "no-filter": {"help": "epsilon 8, no centroids, no judge", "workflow": "pipeline.toml", **alone(8), **FROM_NEITHER},
+    "no-cluster": {"help": "epsilon 8 with centroids, no clusters", "workflow": "pipeline.toml", **epsilon(8), "steps.judge.reads.clusters": "relabel.samples", "without": ["cluster"]},
+    "paper": {"help": "epsilon 8, judged by the language model, no centroids", "workflow": "pipeline.toml", **alone(8), **FROM_NEITHER, **JUDGED},
+    "reference": {"help": "the released code's settings: epsilon 3, batches of 2, DP-Adam, one pass", "workflow": "pipeline.toml", **alone(3), **FROM_NEITHER, **JUDGED, "batch": 2},
+    "not-private": {"help": "augmented from the private rows themselves: an upper bound that protects nothing", "workflow": "open.toml", "demonstrations": "rows"},
+}
+NOT_SETS = {"help", "workflow", "rows", "without", "demonstrations", "batch", "train"}
+
+
+def digest(*parts):
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+def unpack(name, part):
+    """The rows of a shared data set, as text lines."""
+    packed = DATA / f"{name}.{part}.jsonl.zst"
+    return subprocess.run(["zstd", "-dc", packed], check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def labels(name):
+    return ROOT / "workflows" / "labels" / f"{name}.txt"
+
+
+def label_names(name):
+    return labels(name).read_text().splitlines()
+
+
+def noisegate(options, workflow, sets):
+    """Runs a workflow; its summary, its seconds, and the largest memory of any run so far in MiB."""
+    line = [str(options.binary), "--home", str(OUT / "home"), "--plugins", str(ROOT / "plugins"), "run", str(workflow), "--json"]
+    for key, value in sets.items():
+        line += ["--set", f"{key}={value}"]
+    began = time.time()
+    ran = subprocess.run(line, capture_output=True, text=True)
+    if ran.returncode != 0:
+        sys.exit(f"{' '.join(line)}\n{ran.stdout}{ran.stderr}")
+    summary = json.loads(ran.stdout.strip().splitlines()[-1])
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    steps = {step["step"]: round(step["seconds"], 1) for step in summary["steps"]}
+    return {"summary": summary, "seconds": round(time.time() - began, 1), "steps": steps, "memory_mib": peak}
+
+
+def stage(name, key, make):
+    """The folder of a stage's outcome; `make` fills it if it is not there."""
+    folder = OUT / f"{name}-{key}"
+    if not (folder / "done.json").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "done.json").write_text(json.dumps(make(folder)))
+    return folder, json.loads((folder / "done.json").read_text())
+
+
+def draw(name, options, seed):
+    """The private rows, drawn with `seed`, and the test rows, the same for all seeds."""
+    def make(folder):
+        train, test = unpack(name, "train"), unpack(name, "test")
+        random.Random(seed).shuffle(train)
+        random.Random(0).shuffle(test)
+        (folder / "private.jsonl").write_text("\n".join(train[:options.rows]) + "\n")
+        (folder / "test.jsonl").write_text("\n".join(test[:options.test_rows]) + "\n")
+        named = [{"text": f"This text is about {one.replace('_', ' ')}.", "label": one} for one in label_names(name)]
+        (folder / "names.jsonl").write_text("".join(json.dumps(row) + "\n" for row in named))
+    return stage("rows", digest(name, options.rows, options.test_rows, seed), make)[0]
+
+
+def workflow(name, without):
+    """A workflow file without the sections of some steps."""
+    sections = (HERE / name).read_text().split("\n\n")
+    text = "\n\n".join(one for one in sections if not any(one.startswith(f"[steps.{step}]") for step in without))
+    path = OUT / f"{digest(text)}-{name}"
+    path.write_text(text)
+    return path
+
+
+def plugins():
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(ROOT.glob("plugins/*/plugin.toml"))]
+
+
+def augmented(options, name, seed, arm):
+    """The file of samples that an arm adds, and what making it took."""
+    here, count = draw(name, options, seed), len(label_names(name))
+    sets = {key: value for key, value in arm.items() if key not in NOT_SETS}
+    sets |= {"params.seed": seed, "params.augmented": -(-options.augmented // count)}
+    if arm["workflow"] == "open.toml":
+        source = "names.jsonl" if arm["demonstrations"] == "names" else "private.jsonl"
+        sets |= {"data.demonstrations": here / source, "data.demonstrations.labels": labels(name)}
+    else:
+        sets |= {"params.samples": -(-options.samples // count), "data.private": here / "private.jsonl"}
+        sets |= {"data.private.labels": labels(name), "data.private.units_public": options.rows}
+    if "batch" in arm:
+        rate = arm["batch"] / options.rows
+        sets |= {"steps.synthesise.with.sampling_rate": rate, "steps.synthesise.with.steps": round(1 / rate)}
+    file = workflow(arm["workflow"], arm.get("without", []))
+    key = digest(file.read_text(), sorted((k, str(v)) for k, v in sets.items()), plugins(), options.stamp)
+    def make(folder):
+        return noisegate(options, file, sets | {"exports.augmented": folder / "augmented.jsonl"})
+    folder, done = stage("samples", key, make)
+    return folder / "augmented.jsonl", done
+
+
+def score(options, name, seed, arm, base):
+    """Test accuracy of an arm's classifier, and what its samples took."""
+    here, took, without = draw(name, options, seed), {}, []
+    sets = {"params.seed": seed, "data.test": here / "test.jsonl", "data.test.labels": labels(name)} | arm.get("train", {})
+    reads = []
+    if arm.get("rows", True):
+        reads.append("data.private")
+        sets |= {"data.private": here / "private.jsonl", "data.private.labels": labels(name)}
+    if "workflow" in arm:
+        samples, took = augmented(options, name, seed, arm)
+        reads.append("data.augmented")
+        sets |= {"data.augmented": samples, "data.augmented.labels": labels(name)}
+        sets |= {"steps.train.with.released_weight": options.released_weight}
+    text = (HERE / "train.toml").read_text()
+    sections = [one for one in text.split("\n\n") if not one.startswith("[data.") or one.startswith("[data.test]") or any(one.startswith(f"[{read}]") for read in reads)]
+    text = "\n\n".join(sections).replace('["data.private", "data.augmented"]', json.dumps(reads))
+    if base == "minilm":
+        text = text.replace(" }\nwith = { epochs = 30, patience = 5", ', base = "plugin:minilm" }\nwith = { epochs = 8, patience = 2')
+    file = OUT / f"{digest(text)}-train.toml"
+    file.write_text(text)
+    known = [hashlib.sha256(pathlib.Path(v).read_bytes()).hexdigest() for k, v in sets.items() if k.count(".") == 1 and k.startswith("data.")]
+    settings = sorted((k, str(v)) for k, v in sets.items() if k.count(".") > 1 or k.startswith("params."))
+    done = stage("score", digest(text, known, settings, options.stamp), lambda _: noisegate(options, file, sets))[1]
+    scores = done["summary"]["scores"][0]
+    return {"accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"], "train_seconds": done["seconds"], "samples": took}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="ag_news,cfpb_complaints,banking77")
+    parser.add_argument("--rows", type=int, default=500, help="private rows, validation among them")
+    parser.add_argument("--test-rows", type=int, default=100_000, help="test rows at most")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--base", default="scratch", choices=["scratch", "minilm"])
+    parser.add_argument("--samples", type=int, default=400, help="released samples, of all labels together")
+    parser.add_argument("--augmented", type=int, default=1200, help="augmented samples, of all labels together")
+    parser.add_argument("--released-weight", type=float, default=0.4)
+    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/noisegate")
+    parser.add_argument("--stamp", default="", help="any text; a new one forgets what was kept")
+    options = parser.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
+    results = {}
+    for seed in range(1, options.seeds + 1):
+        for name in options.data.split(","):
+            for arm in options.arms.split(","):
+                result = score(options, name, seed, ARMS[arm], options.base)
+                results.setdefault(name, {}).setdefault(arm, []).append(result)
+                print(f"seed {seed}  {name:16} {arm:14} {result['accuracy']:.4f}", flush=True)
+        settings = {key: str(value) for key, value in vars(options).items() if key != "binary"}
+        document = {"settings": settings, "arms": {arm: ARMS[arm]["help"] for arm in options.arms.split(",")}, "results": results}
+        (OUT / f"table-{options.base}.json").write_text(json.dumps(document, indent=1))
+        (OUT / f"table-{options.base}.md").write_text(markdown(document))
+        (OUT / f"table-{options.base}.svg").write_text(svg(document))
+    print(markdown(document))
+
+
+if __name__ == "__main__":
+    main()
