@@ -91,12 +91,36 @@ fn a_release_served_again_is_reported_as_such() {
     let report = gated::tell(&story, &["report", "--json"]).out;
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["gates"][0]["charge"]["of_this_run"], false);
+    let told = gated::tell(&story, &["audit", "--canaries", "100"]);
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
     assert_eq!(report["ledgers"][0]["charges"].as_array().unwrap().len(), 1);
     let page = page(&story);
     assert!(
         page.contains("made by an earlier run of the step, whose output was served again"),
         "{page}"
     );
+}
+
+/// A charge of an earlier run is not this one's, though step, rate and queries are the same.
+#[test]
+fn a_refused_run_is_shown_with_no_charge_and_cannot_be_audited() {
+    let story = done();
+    let workflow = std::fs::read_to_string(story.path().join("gated.toml")).unwrap();
+    let asked = "privacy = { epsilon = 2.0";
+    assert!(workflow.contains(asked));
+    let more = workflow.replace(asked, "privacy = { epsilon = 3.9");
+    story.write("gated.toml", more);
+    let told = gated::tell(&story, &["run", "gated.toml"]);
+    assert_eq!(told.code, Some(3), "{}{}", told.out, told.err);
+    let report = gated::tell(&story, &["report", "--json"]).out;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["outcome"], "failed");
+    assert_eq!(report["gates"][0]["charge"], Value::Null);
+    assert_eq!(report["ledgers"][0]["charges"].as_array().unwrap().len(), 1);
+    assert!(!page(&story).contains("served again"));
+    let told = gated::tell(&story, &["audit", "--canaries", "100"]);
+    assert_eq!(told.code, Some(2), "{}{}", told.out, told.err);
+    assert!(told.err.contains("holds no charge for it"), "{}", told.err);
 }
 
 /// An audit reads no private data and charges nothing: it works with the data gone, and the

@@ -109,7 +109,8 @@ impl Observer for Bars {
                 self.close(step);
                 self.say(&format!("  {step}: failed"));
             }
-            Event::RunFinished { .. } => {}
+            // Said by the step's note.
+            Event::ServedAgain { .. } | Event::RunFinished { .. } => {}
         }
     }
 }

@@ -55,6 +55,13 @@ pub enum Event {
         /// What the data set has spent in all, by the ledger's accountant.
         spent_epsilon: f64,
     },
+    /// The ledger had an answer to the same request: its bytes again, at no charge.
+    ServedAgain {
+        /// The step.
+        step: String,
+        /// The ledger entry that reserved the charge of that answer.
+        entry: u64,
+    },
     /// A step says something that a person should know.
     StepNote {
         /// The step.

@@ -22,6 +22,8 @@ pub struct Sources<'a> {
     pub plan: &'a Plan,
     /// The verified ledger of each site that has one.
     pub ledgers: &'a [SiteLedger],
+    /// The ledger entry whose output a step of this run was served again, by step.
+    pub served: &'a BTreeMap<String, u64>,
     /// The guests that the plan uses.
     pub guests: &'a [GuestFacts],
     /// SHA-256 of stored results, by artifact name.
@@ -246,7 +248,8 @@ fn gate(
         .filter(|ledger| ledger.site == step.site.as_str());
     let charges: Vec<&Charged> = own.flat_map(|ledger| &ledger.charges).rev().collect();
     let made = charges.iter().find(|charge| charge.note == note);
-    let served = || charges.iter().find(|charge| alike(charge, step));
+    let entry = sources.served.get(step.name.as_str());
+    let served = || entry.and_then(|entry| charges.iter().find(|charge| charge.entry == *entry));
     let charge = made.or_else(served).copied();
     let curve = match charge {
         None => Vec::new(),
@@ -281,22 +284,6 @@ fn gate(
         curve,
         audit: sources.audits.get(step.name.as_str()).cloned(),
     })
-}
-
-/// Whether an earlier run's charge released what this step would have asked for again.
-fn alike(charge: &Charged, step: &PlannedStep) -> bool {
-    let number = |name: &str| step.with.get(name).and_then(|value| value.as_f64());
-    let (rate, queries) = (number("sampling_rate"), number("steps"));
-    let same_queries = charge.events.iter().any(|event| match *event {
-        Event::SampledGaussian { q, steps, .. } => {
-            // The rate is rounded down to a multiple of 2^-64.
-            rate.is_some_and(|rate| (q - rate).abs() <= 1e-15) && queries == Some(steps as f64)
-        }
-        _ => false,
-    });
-    charge.state == State::Released
-        && charge.note.ends_with(&format!(", step {}", step.name))
-        && same_queries
 }
 
 /// L2 norm of what a unit may contribute: the clip bound, or the square root of its votes.

@@ -70,7 +70,7 @@ fn parameters(page: &mut Page, report: &Report) {
                         },
                         events(charge)
                     ),
-                    None => "none: the step did not get to the gate".to_owned(),
+                    None => "none: this run neither charged for the step nor was served an earlier output".to_owned(),
                 },
             ),
         ]);

@@ -59,7 +59,9 @@ impl Step for GuestStep {
         })?;
         let reservation = match answer {
             Answer::Charged(reservation) => reservation,
-            Answer::Again(files) => {
+            Answer::Again { entry, files } => {
+                let step = context.step.name.to_string();
+                (context.record)(Event::ServedAgain { step, entry });
                 context.note(
                     "the same request was answered before: the same bytes again, at no charge",
                 );

@@ -54,7 +54,12 @@ pub enum Answer {
     /// Charged; run the step, then [`Account::seal_and_release`].
     Charged(noisegate_ledger::Reservation),
     /// The same request was answered before: the same bytes again, at no charge.
-    Again(Vec<File>),
+    Again {
+        /// The entry that reserved that answer's charge.
+        entry: u64,
+        /// The answer.
+        files: Vec<File>,
+    },
 }
 
 impl Account {
@@ -96,9 +101,10 @@ impl Account {
         };
         match self.ledger.reserve(&request).map_err(refused)? {
             Outcome::Charged(reservation) => Ok(Answer::Charged(reservation)),
-            Outcome::Stored(sealed) => Ok(Answer::Again(unpack(
-                &self.ledger.release(&sealed).map_err(refused)?,
-            )?)),
+            Outcome::Stored(sealed) => Ok(Answer::Again {
+                entry: sealed.number(),
+                files: unpack(&self.ledger.release(&sealed).map_err(refused)?)?,
+            }),
         }
     }
 

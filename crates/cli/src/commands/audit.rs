@@ -37,7 +37,7 @@ pub fn audit(place: &Place, which: &AuditWhich) -> Result<(), Exit> {
         let verified = ledger::read(&project::site_folder(&place.home, step.site.as_str()))?;
         charges.insert(step.site.to_string(), verified.charges);
     }
-    let audited = of_run(&plan, &name, &charges).map_err(exit)?;
+    let audited = of_run(&plan, &name, &charges, &runs::served(&folder)?).map_err(exit)?;
     if audited.is_empty() {
         return Err(Exit::Wrong(format!(
             "run `{name}` has no step behind the gate; there is nothing to audit"

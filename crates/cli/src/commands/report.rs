@@ -53,6 +53,7 @@ pub fn report(place: &Place, which: &ReportWhich) -> Result<(), Exit> {
         outcome: &outcome,
         plan: &plan,
         ledgers: &ledgers(place, &plan)?,
+        served: &runs::served(&folder)?,
         guests: &guests(place, &plan)?,
         digests: &digests.collect(),
         audits: &audits

@@ -193,12 +193,23 @@ pub fn summary(folder: &Path) -> Result<Summary, Exit> {
     })
 }
 
-fn charges(events: &Path) -> Result<Vec<Charge>, Exit> {
-    let text = std::fs::read_to_string(events)
-        .map_err(|error| Exit::Failed(format!("could not read `{}`: {error}", events.display())))?;
-    Ok(text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Event>(line).ok())
+/// By step, the ledger entry whose output it was served again.
+///
+/// # Errors
+/// If the run's events cannot be read.
+pub fn served(folder: &Path) -> Result<BTreeMap<String, u64>, Exit> {
+    let events = events(&folder.join("events.jsonl"))?.into_iter();
+    Ok(events
+        .filter_map(|event| match event {
+            Event::ServedAgain { step, entry } => Some((step, entry)),
+            _ => None,
+        })
+        .collect())
+}
+
+fn charges(path: &Path) -> Result<Vec<Charge>, Exit> {
+    Ok(events(path)?
+        .into_iter()
         .filter_map(|event| match event {
             Event::Charged {
                 step,
@@ -216,6 +227,13 @@ fn charges(events: &Path) -> Result<Vec<Charge>, Exit> {
             _ => None,
         })
         .collect())
+}
+
+fn events(path: &Path) -> Result<Vec<Event>, Exit> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Exit::Failed(format!("could not read `{}`: {error}", path.display())))?;
+    let parsed = |line: &str| serde_json::from_str(line).ok();
+    Ok(text.lines().filter_map(parsed).collect())
 }
 
 /// Reads a file of a run's folder.

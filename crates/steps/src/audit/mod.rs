@@ -105,6 +105,7 @@ impl Chances {
 /// The guest steps of a run whose charges the ledger holds.
 ///
 /// - `charges`: of each site, from its verified ledger.
+/// - `served`: by step, the entry whose output the run was served again.
 ///
 /// # Errors
 /// [`StepFailure::BadInput`] for a step without a charge.
@@ -112,12 +113,23 @@ pub fn of_run(
     plan: &Plan,
     run: &str,
     charges: &BTreeMap<String, Vec<Charge>>,
+    served: &BTreeMap<String, u64>,
 ) -> Result<Vec<Audited>, StepFailure> {
     let guests = plan.steps.iter().filter(|step| step.charge.is_some());
     guests
         .map(|step| {
             let charges = charges.get(step.site.as_str());
-            audited(plan, run, step, charges.map_or(&[], Vec::as_slice))
+            let charges = charges.map_or(&[][..], Vec::as_slice);
+            // A repeated request is served from the ledger: then an earlier run was charged.
+            let own = format!("run {run}, step {}", step.name);
+            let served = served.get(step.name.as_str());
+            let charge = charges.iter().rev().find(|charge| charge.note == own);
+            let charge = charge.or_else(|| {
+                charges
+                    .iter()
+                    .find(|charge| Some(&charge.reservation) == served)
+            });
+            audited(plan, run, step, charge)
         })
         .collect()
 }
@@ -126,7 +138,7 @@ fn audited(
     plan: &Plan,
     run: &str,
     step: &PlannedStep,
-    charges: &[Charge],
+    charge: Option<&Charge>,
 ) -> Result<Audited, StepFailure> {
     let lacks = |what: &str| {
         StepFailure::BadInput(format!(
@@ -141,15 +153,9 @@ fn audited(
     let with = With(&step.with);
     let mechanism = attacked(&with)?;
     let declared = (with.float("sampling_rate")?, with.count("steps")?);
-    // A repeated request is served from the ledger: then an earlier run of the step was charged.
-    let own = format!("run {run}, step {}", step.name);
-    let alike = format!(", step {}", step.name);
-    let charged = charges.iter().rev().find(|charge| charge.note == own);
-    let (charge, (q, sigma, steps)) = charged
-        .into_iter()
-        .chain(charges.iter().rev().filter(|charge| charge.note.ends_with(&alike)))
-        .filter_map(|charge| Some((charge, sampled(&charge.events)?)))
-        .find(|(_, (q, _, steps))| {
+    let (charge, (q, sigma, steps)) = charge
+        .and_then(|charge| Some((charge, sampled(&charge.events)?)))
+        .filter(|(_, (q, _, steps))| {
             SamplingRate::new(declared.0).is_ok_and(|rate| rate.get() == *q) && *steps == declared.1 as u64
         })
         .ok_or_else(|| lacks("the ledger of its site holds no charge for it; audit a run that got as far as the gate"))?;
