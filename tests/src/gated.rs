@@ -23,10 +23,17 @@ pub const STEPS: u32 = 3;
 /// # Panics
 /// If the canary is no longer the text that this was written for.
 pub fn counter() -> Vec<u8> {
+    wat::parse_str(counter_text()).expect("the counter is a component")
+}
+
+/// The same, as text.
+///
+/// # Panics
+/// As for [`counter`].
+pub fn counter_text() -> String {
     let lane = "(i64.extend_i32_u (local.get $lane))";
     assert!(CANARY.contains(lane), "the canary has changed");
-    let text = CANARY.replace(lane, "(i64.const 0)");
-    wat::parse_str(text).expect("the counter is a component")
+    CANARY.replace(lane, "(i64.const 0)")
 }
 
 /// The shape that the counter reads first.

@@ -239,3 +239,36 @@ fn options_that_make_no_sense_are_refused_with_a_remedy() {
         assert!(told.err.contains(part), "{}", told.err);
     }
 }
+
+/// The report inspects a guest under its manifest's limits, as the run did.
+#[test]
+fn a_guest_with_frozen_wasi_is_reported_as_one_that_the_sandbox_loads() {
+    let story = gated::story(&rows());
+    let exit = "(component\n  (import \"wasi:cli/exit@0.2.3\" (instance \
+                (type $status (result)) (export \"exit\" (func (param \"status\" $status)))))\n";
+    let text = gated::counter_text().replacen("(component\n", exit, 1);
+    let guest = wat::parse_str(text).unwrap();
+    let path = story.path().join("plugins/counter/plugin.toml");
+    let pinned = |component: &[u8]| {
+        let sha256 = noisegate_sandbox::Digest::of(component);
+        format!("sha256 = \"{sha256}\"\n")
+    };
+    let frozen = format!("{}wasi = \"frozen\"\n", pinned(&guest));
+    let manifest = std::fs::read_to_string(path).unwrap();
+    let manifest = manifest.replace(&pinned(&gated::counter()), &frozen);
+    story.write("plugins/counter/plugin.toml", manifest);
+    story.write("plugins/counter/counter.wasm", &guest);
+    let told = gated::tell(&story, &["run", "gated.toml"]);
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    let report = gated::tell(&story, &["report", "--json"]).out;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let guest = &report["guests"][0];
+    assert_eq!(guest["loadable"], true, "{guest}");
+    let imports = guest["imports"].as_array().unwrap();
+    assert!(
+        imports
+            .iter()
+            .any(|import| import["name"] == "wasi:cli/exit@0.2.3")
+    );
+    assert!(imports.iter().all(|import| import["allowed"] == true));
+}

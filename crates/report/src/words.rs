@@ -17,7 +17,7 @@ pub(crate) const ACCESS: &str = "Artifacts are labelled public or private to sit
 /// Collection.
 pub(crate) const COLLECTION: &str = "Private rows stay in the file that the site named. Before a charge the file is read once as opaque bytes, for its digest in the site's ledger. Rows are read at that site alone: by the gate, after the charge, and by the site's own training and evaluation steps, whose results stay private to it.";
 /// Side channels that are closed.
-pub(crate) const SIDE_CHANNELS: &str = "Guests import pure numeric kernels and nothing else: no clock, randomness, file, network or output. A unit that traps, loops, exhausts its fuel or returns nonsense counts as zero, silently. The number of units, batch sizes, traps, fuel and row-dependent errors are in no output, log or message.";
+pub(crate) const SIDE_CHANNELS: &str = "Guests import pure numeric kernels and, where their manifest asks for it, a frozen WASI that answers with constants: no clock that moves, no secret randomness, no file, no network, no output. A unit that traps, loops, exhausts its fuel or returns nonsense counts as zero, silently. The number of units, batch sizes, traps, fuel and row-dependent errors are in no output, log or message.";
 /// What is not covered.
 pub(crate) const NOT_COVERED: [&str; 7] = [
     "A compromised operating system, hypervisor or site operator, or physical access to the site.",

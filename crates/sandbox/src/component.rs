@@ -4,7 +4,7 @@
 //! bytes ──size──digest──> compiler worker: parse, validate, imports, exports, compile ──> Guest
 //! ```
 //! After [`Guest::load`] the component is known to import nothing but the
-//! kernels, to export the world's two interfaces with the right types, and to
+//! kernels (and frozen WASI, constants only, where its limits say so), to export the world's two interfaces with the right types, and to
 //! fit the allocator. It has run no instruction yet. Compiling is bounded by the
 //! size of the bytes and by a clock; no private byte has been read by then.
 //!

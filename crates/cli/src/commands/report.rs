@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use noisegate_report::{GuestFacts, Import, SiteLedger, Sources, gather, html};
-use noisegate_sandbox::Limits;
-use noisegate_steps::{Plugins, audit::Record, ledger::LEDGER_FILE};
+use noisegate_sandbox::Isolation;
+use noisegate_steps::{Plugins, audit::Record, guest_terms::limits, ledger::LEDGER_FILE};
 use noisegate_workflow::Plan;
 use serde::Deserialize;
 
@@ -114,7 +114,8 @@ fn guest(plugins: &Plugins, uses: &str) -> Result<GuestFacts, Exit> {
     let path = plugin.folder.join(&component.file);
     let bytes = std::fs::read(&path)
         .map_err(|error| Exit::Wrong(format!("could not read `{}`: {error}", path.display())))?;
-    let found = noisegate_sandbox::inspect(&bytes, &Limits::default()).map_err(Exit::wrong)?;
+    let limits = limits(component, 1, Isolation::default()).map_err(Exit::failed)?;
+    let found = noisegate_sandbox::inspect(&bytes, &limits).map_err(Exit::wrong)?;
     let import = |import: &noisegate_sandbox::component::Import| Import {
         name: import.name.clone(),
         allowed: import.allowed,
