@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::error::EngineError;
-use crate::events::{Event, EventLog, Observer};
+use crate::events::{Event, EventLog, Observer, Told};
 use crate::folder::RunFolder;
 use crate::state::{Action, Ending, Message, Need, Node, RunState, StepState};
 use crate::step::{Input, Inputs, Registry, StepContext, StepFailure};
@@ -137,6 +137,7 @@ impl<'a> Driver<'a> {
                         Ok(artifacts) => {
                             made.extend(artifacts.iter().map(|one| (one.name.clone(), one.clone())));
                             seconds.insert(name.clone(), ended.seconds);
+                            let artifacts = artifacts.iter().map(Told::from).collect();
                             self.log.record(&Event::StepFinished { step: name, seconds: ended.seconds, artifacts });
                             Message::Finished(ended.step)
                         }

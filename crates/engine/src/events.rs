@@ -1,8 +1,11 @@
 //! What happened in a run: one JSON line each in `events.jsonl`, and the same
 //! to whoever watches.
 //!
-//! Events speak of public facts only. A step's progress text comes from the
-//! step, and steps that read private data report public counts alone.
+//! Events quote no private value and count no private rows. A step's progress text
+//! comes from the step, and steps that read private data report public counts alone;
+//! artifacts that are not public are told without their digest. What is not public:
+//! that a step failed, and the file and line of a malformed row that its problem
+//! names. So the log, like the rest of the run's folder, is private to the site.
 
 use std::fs;
 use std::io::Write;
@@ -10,10 +13,34 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use noisegate_workflow::Label;
 use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
 use crate::store::Artifact;
+
+/// What an event tells of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// `step.port`.
+    pub name: String,
+    /// Who may see it.
+    pub label: Label,
+    /// SHA-256 of public content; that of private content would confirm a guess at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+}
+
+impl From<&Artifact> for Told {
+    fn from(artifact: &Artifact) -> Self {
+        let public = artifact.label.is_public();
+        Self {
+            name: artifact.name.clone(),
+            label: artifact.label.clone(),
+            digest: public.then(|| artifact.digest.clone()),
+        }
+    }
+}
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,7 +111,7 @@ pub enum Event {
         /// Wall-clock seconds.
         seconds: f64,
         /// What it made.
-        artifacts: Vec<Artifact>,
+        artifacts: Vec<Told>,
     },
     /// A step failed.
     StepFailed {

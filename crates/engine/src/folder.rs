@@ -11,11 +11,14 @@
 //!     work/               scratch folders of running steps
 //! ```
 //!
+//! The folder is private to the site: `result.json` holds the digests of private
+//! artifacts, by which the store finds them, and `events.jsonl` the file and line of a
+//! malformed row.
+//!
 //! A killed process leaves its scratch folders behind, and they may hold private
 //! data: the next run sweeps those whose lock nobody holds any more.
 //!
-//! Resuming a run will read `plan.json` and `events.jsonl`; both are complete
-//! for that purpose.
+//! Deliberately absent: resuming a run.
 
 use std::fs;
 use std::io::Write;

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use noisegate_engine::driver::Environment;
+use noisegate_engine::events::Told;
 use noisegate_engine::state::{Ending, StepState};
 use noisegate_engine::{
-    Event, Input, Limits, Made, Observer, Outcome, Registry, RunFolder, Step, StepContext,
-    StepFailure, Store, drive,
+    Artifact, Event, Input, Limits, Made, Observer, Outcome, Registry, RunFolder, Step,
+    StepContext, StepFailure, Store, drive,
 };
 use noisegate_workflow::{
     ArtifactId, Catalog, Cores, Label, Plan, PortSpec, PortType, Source, StepSignature, Weight,
@@ -172,6 +173,20 @@ fn steps_pass_artifacts_on_and_scratch_folders_go_away() {
     let run = format!("runs/{}", "20260102-101500-story");
     assert!(stage.files(&format!("{run}/work")).is_empty());
     assert_eq!(stage.files(&run).len(), 4, "plan, events, result and lock");
+    let log = stage.home.path().join(&run).join("events.jsonl");
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("two.out"), "{log}");
+    for artifact in outcome.artifacts.values() {
+        assert!(
+            !log.contains(&artifact.digest),
+            "a private digest is in {log}"
+        );
+    }
+    let released = Artifact {
+        label: Label::Public,
+        ..artifact.clone()
+    };
+    assert_eq!(Told::from(&released).digest, Some(released.digest));
 }
 
 #[test]

@@ -17,11 +17,12 @@ pub(crate) const ACCESS: &str = "Artifacts are labelled public or private to sit
 /// Collection.
 pub(crate) const COLLECTION: &str = "Private rows stay in the file that the site named. Before a charge the file is read once as opaque bytes, for its digest in the site's ledger. Rows are read at that site alone: by the gate, after the charge, and by the site's own training and evaluation steps, whose results stay private to it.";
 /// Side channels that are closed.
-pub(crate) const SIDE_CHANNELS: &str = "Guests import pure numeric kernels and, where their manifest asks for it, a frozen WASI that answers with constants: no clock that moves, no secret randomness, no file, no network, no output. A unit that traps, loops, exhausts its fuel or returns nonsense counts as zero, silently. The number of units, batch sizes, traps, fuel and row-dependent errors are in no output, log or message.";
+pub(crate) const SIDE_CHANNELS: &str = "Guests import pure numeric kernels and, where their manifest asks for it, a frozen WASI that answers with constants: no clock that moves, no secret randomness, no file, no network, no output. A unit that traps, loops, exhausts its fuel or returns nonsense counts as zero, silently. The number of units, batch sizes, traps and fuel are in no output, log or message, and no message quotes a row.";
 /// What is not covered.
-pub(crate) const NOT_COVERED: [&str; 7] = [
+pub(crate) const NOT_COVERED: [&str; 8] = [
     "A compromised operating system, hypervisor or site operator, or physical access to the site.",
     "Hardware side channels, and how long a query takes.",
+    "Whether a step that reads private records fails, and the file and line of a malformed row, which the site's own messages and the run's events name.",
     "Models trained on private data, their scores and predictions: they are not differentially private and stay private to their site.",
     "Several records of one person, where the unit is a record.",
     "Copies of one data set under different file names: each has a budget of its own.",
