@@ -7,7 +7,8 @@
 //!
 //! A trial says of each record what the guest did with it, which a real step never
 //! tells anyone. So the sample must be made up or public. Nothing is charged, and the
-//! noise is what the same step would get for the asked epsilon.
+//! noise is what the same step would get for the asked epsilon. What it makes is no
+//! release: the number of records and their labels are read off the sample.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -27,6 +28,9 @@ use crate::guest_terms::{Terms, load};
 use crate::plugin::Plugin;
 use crate::schedule::Schedule;
 use crate::with::With;
+
+/// Said with everything that a trial gives.
+pub const NOT_A_RELEASE: &str = "a trial, not a release: count and labels are those of the sample";
 
 /// What to try.
 pub struct Trial {

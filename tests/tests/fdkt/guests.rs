@@ -64,6 +64,12 @@ fn a_trial_tells_of_each_record_and_charges_nothing() {
     assert_eq!(told["missing"].as_array().unwrap().len(), 0);
     let samples = std::fs::read_to_string(story.path().join("made/samples.jsonl")).unwrap();
     assert_eq!(samples.lines().count(), 4);
+    let not_a_release = "a trial, not a release: count and labels are those of the sample";
+    assert_eq!(told["kind"], not_a_release);
+    let note = std::fs::read_to_string(story.path().join("made/NOT-A-RELEASE.txt")).unwrap();
+    assert_eq!(note.trim_end(), not_a_release);
+    let printed = story.tell(&line);
+    assert!(printed.out.contains(not_a_release), "{}", printed.out);
     assert!(!story.path().join("home").exists(), "no ledger, no run");
 
     let wrong = [line.as_slice(), &["--with", "sample=4"]].concat();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use noisegate_engine::StepFailure;
 use noisegate_privacy::{Delta, Epsilon};
-use noisegate_steps::trial::{Trial, Tried, sample};
+use noisegate_steps::trial::{NOT_A_RELEASE, Trial, Tried, sample};
 use serde_json::json;
 
 use super::manifest_beside;
@@ -60,6 +60,7 @@ fn ended(failure: StepFailure) -> Exit {
 
 fn print(trial: &Trial, tried: &Tried) {
     let count = tried.rehearsals.len();
+    println!("kind      {NOT_A_RELEASE}");
     println!(
         "noise     {:.4} of the sensitivity, for epsilon {} and delta {:e}; nothing is charged",
         tried.noise_multiplier,
@@ -125,6 +126,7 @@ fn print_json(tried: &Tried) -> Result<(), Exit> {
         .map(|file| json!({ "name": file.name, "bytes": file.data.len() }))
         .collect();
     show::json_line(&json!({
+        "kind": NOT_A_RELEASE,
         "queries": tried.queries,
         "dimension": tried.dimension,
         "noise_multiplier": tried.noise_multiplier,
@@ -136,7 +138,7 @@ fn print_json(tried: &Tried) -> Result<(), Exit> {
     }))
 }
 
-/// Keeps the outputs under bare file names.
+/// Keeps the outputs under bare file names, and says beside them what they are.
 fn keep(folder: &Path, tried: &Tried) -> Result<(), Exit> {
     std::fs::create_dir_all(folder).map_err(Exit::failed)?;
     for file in &tried.outputs {
@@ -145,5 +147,7 @@ fn keep(folder: &Path, tried: &Tried) -> Result<(), Exit> {
         };
         std::fs::write(folder.join(name), &file.data).map_err(Exit::failed)?;
     }
-    Ok(())
+    // Last: no output of the guest takes its place.
+    let note = format!("{NOT_A_RELEASE}\n");
+    std::fs::write(folder.join("NOT-A-RELEASE.txt"), note).map_err(Exit::failed)
 }
