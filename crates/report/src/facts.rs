@@ -106,6 +106,8 @@ pub struct Gate {
     pub delta: f64,
     /// L2 bound of one unit's contribution.
     pub clip: Option<f64>,
+    /// Marks that a unit may have, where the mechanism is votes; else the sum is clipped.
+    pub votes_per_unit: Option<u64>,
     /// Chance of a unit to be in a query.
     pub sampling_rate: Option<f64>,
     /// Queries.
@@ -275,6 +277,10 @@ fn gate(
         epsilon: target.map_or(0.0, |target| target.epsilon.get()),
         delta: target.map_or(0.0, |target| target.delta.get()),
         clip: sensitivity(step),
+        votes_per_unit: step
+            .with
+            .get("votes_per_unit")
+            .and_then(|value| value.as_u64()),
         sampling_rate: step
             .with
             .get("sampling_rate")

@@ -107,7 +107,8 @@ fn mechanism(page: &mut Page, report: &Report) {
     page.paragraph(words::MECHANISM);
     let mut rows = vec![row(&[
         "step",
-        "clip bound (L2)",
+        "mechanism",
+        "bound of one unit (L2)",
         "sampling rate",
         "queries",
         "noise multiplier",
@@ -115,6 +116,10 @@ fn mechanism(page: &mut Page, report: &Report) {
     rows.extend(report.gates.iter().map(|gate| {
         vec![
             gate.step.clone(),
+            match gate.votes_per_unit {
+                Some(most) => format!("votes: more than {most} marks of a unit count as none"),
+                None => "Gaussian sum: clipped in L2 norm".to_owned(),
+            },
             or_dash(gate.clip),
             or_dash(gate.sampling_rate),
             or_dash(gate.steps),
@@ -292,6 +297,10 @@ fn audits(page: &mut Page, report: &Report) {
     match rows.len() {
         1 => page.paragraph(words::NO_AUDIT),
         _ => page.table(&rows),
+    }
+    let of_votes = |gate: &Gate| gate.audit.is_some() && gate.votes_per_unit.is_some();
+    if report.gates.iter().any(of_votes) {
+        page.paragraph(words::AUDIT_OF_VOTES);
     }
 }
 

@@ -55,6 +55,7 @@ fn report() -> Report {
             epsilon: 2.0,
             delta: 1e-5,
             clip: Some(1.0),
+            votes_per_unit: None,
             sampling_rate: Some(0.1),
             steps: Some(40),
             curve: vec![
@@ -127,6 +128,18 @@ fn text(page: &str) -> String {
 #[test]
 fn the_page_of_a_fixed_run_says_what_it_said() {
     insta::assert_snapshot!(text(&html(&report())));
+}
+
+#[test]
+fn a_step_of_votes_is_said_to_be_one_and_what_its_audit_left_out() {
+    let mut report = report();
+    let unattacked = "was not attacked";
+    assert!(!html(&report).contains(unattacked));
+    report.gates[0].votes_per_unit = Some(3);
+    let page = html(&report);
+    assert!(page.contains("votes: more than 3 marks of a unit count as none"));
+    assert!(!page.contains("Gaussian sum: clipped in L2 norm"));
+    assert!(page.contains(unattacked));
 }
 
 #[test]

@@ -174,7 +174,9 @@ impl Session {
     ///
     /// # Errors
     /// [`SandboxError::Cancelled`], [`SandboxError::TimedOut`], or an error of the public side or the
-    /// machine; never one that depends on a unit. The charge stays.
+    /// machine. A unit's own failure is never one, but [`SandboxError::TimedOut`] and
+    /// [`SandboxError::Killed`] may depend on units: on how long they take, and on the memory
+    /// they need (see `README.md`). The charge stays.
     pub fn run(
         mut self,
         units: &[Unit],

@@ -74,6 +74,9 @@ pub struct Record {
     pub mechanism: Mechanism,
     /// The attacks that were tried.
     pub attacks: Vec<Attack>,
+    /// A rule of the gate that no attack met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unattacked: Option<String>,
     /// The bounds and the verdict.
     pub findings: Findings,
 }
@@ -185,13 +188,19 @@ fn audited(
 /// The gate as its canaries meet it.
 ///
 /// Under votes, a canary has one mark and one mark is all a unit may have: then its own
-/// lane shows the whole sensitivity, with the same noise over it as the run's.
+/// lane shows the whole sensitivity, with the same noise over it as the run's. Not attacked:
+/// the rule for more marks than that (see [`unattacked`]).
 fn attacked(with: &With<'_>) -> Result<Gated, StepFailure> {
     if with.0.contains_key(VOTES_PER_UNIT) {
         return Ok(Gated::Votes { per_unit: 1 });
     }
     let clip = ClipBound::new(with.float("clip")?).map_err(bad_input)?;
     Ok(Gated::GaussianSum { clip })
+}
+
+fn unattacked(mechanism: Gated) -> Option<String> {
+    let rule = "each canary had one mark and was allowed one; that a unit with more marks than it may have counts as zero was not attacked";
+    matches!(mechanism, Gated::Votes { .. }).then(|| rule.to_owned())
 }
 
 fn sampled(events: &[Event]) -> Option<(f64, f64, u64)> {
@@ -222,6 +231,7 @@ pub fn audit(
         canary: Digest::of(&component()?).to_string(),
         canaries: options.canaries,
         attacks: Attack::of(&mechanism),
+        unattacked: unattacked(audited.declaration.mechanism),
         findings: findings(&played, &mechanism, &claim, options.confidence).map_err(bad_input)?,
         mechanism,
     })
@@ -337,6 +347,9 @@ pub fn text(record: &Record) -> String {
             evidence.game.canaries,
             evidence.epsilon_provable
         ));
+    }
+    if let Some(rule) = &record.unattacked {
+        text.push_str(&format!("  {rule}\n"));
     }
     text.push_str(match found.verdict {
         Verdict::NotRefuted => {

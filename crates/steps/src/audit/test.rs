@@ -105,6 +105,8 @@ fn the_true_gate_of_votes_is_not_refuted_and_its_canaries_reach_their_lanes() {
     }
     let record = audit(&as_charged(votes(1.0)), &options(400), chances(2)).unwrap();
     assert_ne!(record.findings.verdict, Verdict::Refuted, "{record:?}");
+    let text = text(&record);
+    assert!(text.contains("counts as zero was not attacked"), "{text}");
 }
 
 /// Two mutants through the sandbox itself: noise for a smaller multiplier than was charged, and
