@@ -123,6 +123,16 @@ fn a_refused_run_is_shown_with_no_charge_and_cannot_be_audited() {
     assert!(told.err.contains("holds no charge for it"), "{}", told.err);
 }
 
+/// A run that was killed before it logged anything.
+#[test]
+fn a_run_without_events_is_reported_too() {
+    let story = done();
+    for run in std::fs::read_dir(story.path().join("home/runs")).unwrap() {
+        std::fs::remove_file(run.unwrap().path().join("events.jsonl")).unwrap();
+    }
+    assert!(page(&story).contains("guest:counter"));
+}
+
 /// An audit reads no private data and charges nothing: it works with the data gone, and the
 /// ledger stays as it was.
 #[test]

@@ -193,13 +193,18 @@ pub fn summary(folder: &Path) -> Result<Summary, Exit> {
     })
 }
 
-/// By step, the ledger entry whose output it was served again.
+/// By step, the ledger entry whose output it was served again; none in a run that did not get
+/// as far as to log events.
 ///
 /// # Errors
 /// If the run's events cannot be read.
 pub fn served(folder: &Path) -> Result<BTreeMap<String, u64>, Exit> {
-    let events = events(&folder.join("events.jsonl"))?.into_iter();
-    Ok(events
+    let path = folder.join("events.jsonl");
+    if !path.is_file() {
+        return Ok(BTreeMap::new());
+    }
+    Ok(events(&path)?
+        .into_iter()
         .filter_map(|event| match event {
             Event::ServedAgain { step, entry } => Some((step, entry)),
             _ => None,

@@ -62,7 +62,7 @@ pub fn fuel(flops: u64, numbers: u64) -> u64 {
     numbers.saturating_add(flops / 16).saturating_add(100)
 }
 
-/// Offers the kernels to a component; nothing else is ever offered.
+/// Offers the kernels to a component; beside them only frozen WASI is ever offered ([`crate::wasi`]).
 ///
 /// # Errors
 /// Only if an item is defined twice, which cannot happen here.
