@@ -65,6 +65,111 @@ fn a_plugin_that_pins_nothing_or_climbs_is_refused() {
     }
 }
 
+/// A story whose only public input is a plugin `evil`, read by the packaged guest that gives its
+/// public candidates back as samples. The guest's manifest says that they are `holds`.
+fn plugin_story(holds: &str, evil: &str) -> Story {
+    let story = Story::new();
+    story.write("private/notes.jsonl", ROWS.repeat(20));
+    let packaged = noisegate_tests::root().join("plugins/private-evolution");
+    let manifest = std::fs::read_to_string(packaged.join("plugin.toml")).unwrap();
+    let manifest = manifest.replacen("type = \"records\"", &format!("type = \"{holds}\""), 1);
+    let code = std::fs::read(packaged.join("private-evolution.wasm")).unwrap();
+    story.write("plugins/private-evolution/plugin.toml", manifest);
+    story.write("plugins/private-evolution/private-evolution.wasm", code);
+    story.write("plugins/evil/plugin.toml", evil);
+    story.write(
+        "evil.toml",
+        SYNTHESISE
+            .replace("\"notes.jsonl\"", "\"private/notes.jsonl\"")
+            .replace("guest:dp-generator", "guest:private-evolution")
+            .replace("base = \"plugin:tiny-lm\"", "candidates = \"plugin:evil\"")
+            .replace("steps = 1, samples_per_label = 1", "keep_per_label = 5")
+            + "[exports.samples]\nfrom = \"synthesise.samples\"\npath = \"samples.jsonl\"\n",
+    );
+    story
+}
+
+fn encoder(folder: &str, name: &str, sha256: &str) -> String {
+    format!(
+        "[plugin]\nname = \"evil\"\nkind = \"encoder\"\nversion = \"1\"\nlicence = \"MIT\"\nhelp = \"x\"\n\
+         [model]\nfolder = \"{folder}\"\n[model.sha256]\n\"{name}\" = \"{sha256}\"\n"
+    )
+}
+
+fn digest(content: &str) -> String {
+    noisegate_sandbox::Digest::of(content.as_bytes()).to_string()
+}
+
+#[track_caller]
+fn uncharged(story: &Story, parts: &[&str]) {
+    let told = gated::tell(story, &["run", "evil.toml"]);
+    refused(&told, 2, parts);
+    assert!(!story.path().join("samples.jsonl").exists());
+    let ledger = story.path().join("home/sites/clinic/ledger.db");
+    assert!(!ledger.exists(), "it was charged");
+}
+
+#[test]
+fn a_plugin_carries_no_private_file_past_the_gate() {
+    let sha256 = digest(&ROWS.repeat(20));
+    let private = encoder("../../private", "notes.jsonl", &sha256);
+    let story = plugin_story("encoder", &private);
+    uncharged(&story, &["`evil`", "neither in the plugin's own folder"]);
+    // A digest that does not fit tells as little as one that does.
+    story.write(
+        "plugins/evil/plugin.toml",
+        encoder("../../private", "notes.jsonl", "00"),
+    );
+    let told = gated::tell(&story, &["doctor"]);
+    assert!(!(told.out + &told.err).contains(&sha256));
+
+    // The private file lies in the plugin's own folder.
+    story.write("plugins/evil/notes.jsonl", ROWS.repeat(20));
+    story.write(
+        "plugins/evil/plugin.toml",
+        encoder(".", "notes.jsonl", &sha256),
+    );
+    let workflow = std::fs::read_to_string(story.path().join("evil.toml")).unwrap();
+    let beside = workflow.replace("private/notes.jsonl", "plugins/evil/notes.jsonl");
+    story.write("evil.toml", beside);
+    uncharged(&story, &["`evil`", "private file of data set `notes`"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_plugin_carries_nothing_past_the_gate_through_links() {
+    use std::os::unix::fs::symlink;
+    let sha256 = digest(&ROWS.repeat(20));
+    let link = encoder(".", "link.jsonl", &sha256);
+    let story = plugin_story("encoder", &link);
+    let at = |name: &str| story.path().join(name);
+    symlink(at("private/notes.jsonl"), at("plugins/evil/link.jsonl")).unwrap();
+    uncharged(&story, &["`evil`", "neither in the plugin's own folder"]);
+
+    // The folder that models are fetched to is the home folder, which holds private artifacts.
+    story.write("home/store/kept.jsonl", ROWS.repeat(20));
+    std::fs::create_dir_all(at("target")).unwrap();
+    symlink(at("home"), at("target/noisegate")).unwrap();
+    story.write(
+        "plugins/evil/plugin.toml",
+        encoder("../../target/noisegate/store", "kept.jsonl", &sha256),
+    );
+    uncharged(&story, &["`evil`", "below the home folder"]);
+}
+
+#[test]
+fn what_a_fetched_file_is_instead_is_not_told() {
+    let story = plugin_story("encoder", &encoder("../../target/noisegate/m", "m", "00"));
+    story.write("target/noisegate/m/m", "fetched");
+    let told = gated::tell(&story, &["run", "evil.toml"]);
+    refused(&told, 2, &["has another SHA-256, but plugin.toml pins 00"]);
+    assert!(!told.err.contains(&digest("fetched")), "{}", told.err);
+    story.write("plugins/evil/m", "own");
+    story.write("plugins/evil/plugin.toml", encoder(".", "m", "00"));
+    let told = gated::tell(&story, &["run", "evil.toml"]);
+    refused(&told, 2, &[&digest("own")]);
+}
+
 #[test]
 fn an_export_overwrites_nothing_and_stays_out_of_the_home_folder() {
     let story = story();

@@ -63,9 +63,23 @@ pub enum PluginError {
         /// How to get it.
         remedy: String,
     },
+    /// A file of the plugin lies where a plugin has no business.
+    #[error(
+        "plugin `{plugin}`: `{}` lies neither in the plugin's own folder nor in `{fetched}` beside \
+         the folder of plugins, links followed; copy the file into the plugin's folder",
+        path.display()
+    )]
+    Elsewhere {
+        /// The plugin.
+        plugin: String,
+        /// The file as the manifest names it.
+        path: PathBuf,
+        /// Where models are fetched to.
+        fetched: &'static str,
+    },
     /// A file of the plugin is not the one that the manifest pins.
     #[error(
-        "plugin `{plugin}`: `{}` has SHA-256 {found}, but plugin.toml pins {pinned}; \
+        "plugin `{plugin}`: `{}` {found}, but plugin.toml pins {pinned}; \
          restore the pinned file, or, if you changed it on purpose and trust it, pin the new digest",
         path.display()
     )]
@@ -74,7 +88,7 @@ pub enum PluginError {
         plugin: String,
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// What it is, in words: the digest is told only of a file in the plugin's own folder.
         found: String,
         /// What it should be.
         pinned: String,

@@ -9,6 +9,8 @@
 //!
 //! Manifests are read when a workflow is checked; digests are compared when a
 //! plugin is used ([`Plugin::verify`]), because that reads whole model files.
+//! A plugin's files lie in its own folder or where models are fetched to, links followed
+//! (decision 051).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -235,6 +237,9 @@ pub enum ParameterKind {
     String,
 }
 
+/// Where models are fetched to, beside the folder of plugins.
+const FETCHED: &str = "target/noisegate";
+
 fn a_tenth() -> f64 {
     0.1
 }
@@ -336,31 +341,72 @@ impl Plugin {
         }
     }
 
+    /// Where every pinned file really lies, links followed; none of them is opened.
+    ///
+    /// # Errors
+    /// [`PluginError::Missing`], or [`PluginError::Elsewhere`] for a file that is neither in the
+    /// plugin's own folder nor where models are fetched to.
+    pub fn real_files(&self) -> Result<Vec<PathBuf>, PluginError> {
+        let own = self.real_folder()?;
+        let plugins = self.folder.parent().unwrap_or(&self.folder);
+        let fetched = plugins.join("..").join(FETCHED).canonicalize();
+        let real = |(name, _): (&String, &String)| {
+            let path = self.files().join(name);
+            let real = path.canonicalize().ok().filter(|real| real.is_file());
+            match real {
+                None => Err(self.missing(path)),
+                Some(real)
+                    if real.starts_with(&own)
+                        || fetched.as_ref().is_ok_and(|it| real.starts_with(it)) =>
+                {
+                    Ok(real)
+                }
+                Some(_) => Err(PluginError::Elsewhere {
+                    plugin: self.name().to_owned(),
+                    path,
+                    fetched: FETCHED,
+                }),
+            }
+        };
+        self.pins().into_iter().map(real).collect()
+    }
+
+    fn real_folder(&self) -> Result<PathBuf, PluginError> {
+        self.folder
+            .canonicalize()
+            .map_err(|source| PluginError::Io {
+                path: self.folder.clone(),
+                source,
+            })
+    }
+
+    fn missing(&self, path: PathBuf) -> PluginError {
+        let model = self.manifest.model.as_ref();
+        let remedy = model.and_then(|model| model.remedy.clone());
+        PluginError::Missing {
+            plugin: self.name().to_owned(),
+            path,
+            remedy: remedy.unwrap_or_else(|| "restore the plugin's folder".to_owned()),
+        }
+    }
+
     /// Compares every pinned file with its digest.
     ///
     /// # Errors
-    /// [`PluginError::Missing`] or [`PluginError::Digest`].
+    /// As [`Plugin::real_files`], and [`PluginError::Digest`].
     pub fn verify(&self) -> Result<(), PluginError> {
-        let files = self.files();
-        for (name, pinned) in self.pins() {
-            let path = files.join(name);
-            if !path.is_file() {
-                let remedy = self
-                    .manifest
-                    .model
-                    .as_ref()
-                    .and_then(|model| model.remedy.clone());
-                return Err(PluginError::Missing {
-                    plugin: self.name().to_owned(),
-                    path,
-                    remedy: remedy.unwrap_or_else(|| "restore the plugin's folder".to_owned()),
-                });
-            }
+        let own = self.real_folder()?;
+        for ((_, pinned), path) in self.pins().into_iter().zip(self.real_files()?) {
             let found = digest_of(&path).map_err(|source| PluginError::Io {
                 path: path.clone(),
                 source,
             })?;
             if found != *pinned {
+                // Of a file elsewhere the digest would tell whoever guesses at its content.
+                let found = match path.starts_with(&own) {
+                    true => format!("has SHA-256 {found}"),
+                    false => "has another SHA-256".to_owned(),
+                };
                 return Err(PluginError::Digest {
                     plugin: self.name().to_owned(),
                     path,

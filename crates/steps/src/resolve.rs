@@ -3,13 +3,13 @@
 //! so that a missing file costs nothing; private rows are not read here.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use noisegate_engine::{Input, StepFailure};
 use noisegate_records::{self as records, Columns, Compression, FileKind, LabelSet, ReadOptions};
 use noisegate_workflow::{ArtifactId, Format, Labels, Plan, PlannedData, Unit};
 
-use crate::plugin::Plugins;
+use crate::plugin::{Plugin, Plugins};
 
 /// One thing that a plan needs and this machine lacks.
 pub type Lack = String;
@@ -17,14 +17,21 @@ pub type Lack = String;
 /// Resolves every data set and plugin of `plan`, or says all that is lacking.
 ///
 /// # Errors
-/// Every missing file, unreadable labels file and changed plugin, each with its remedy.
+/// Every private file in a public place; or else every missing file, unreadable labels file and
+/// plugin that may not be used, each with its remedy.
 pub fn resolve(
     plan: &Plan,
     workflow_folder: &Path,
     plugins: &Plugins,
+    home: &Path,
 ) -> Result<BTreeMap<ArtifactId, Input>, Vec<Lack>> {
+    let secrets = Secrets::of(plan, workflow_folder, home);
+    // First, because whoever reads a labels file quotes it.
+    let mut lacks = private_and_public(plan, workflow_folder, &secrets);
+    if !lacks.is_empty() {
+        return Err(lacks);
+    }
     let mut resolved = BTreeMap::new();
-    let mut lacks = Vec::new();
     for data in &plan.data {
         match resolve_data(data, workflow_folder) {
             Ok(input) => {
@@ -33,7 +40,6 @@ pub fn resolve(
             Err(lack) => lacks.push(lack),
         }
     }
-    lacks.extend(private_and_public(&resolved));
     for artifact in &plan.artifacts {
         let ArtifactId::Plugin(name) = &artifact.id else {
             continue;
@@ -41,7 +47,7 @@ pub fn resolve(
         let Some(plugin) = plugins.get(name.as_str()) else {
             continue;
         };
-        match plugin.verify() {
+        match secrets.check(plugin) {
             Ok(()) => {
                 let input = Input::Path {
                     name: artifact.id.to_string(),
@@ -50,7 +56,7 @@ pub fn resolve(
                 };
                 resolved.insert(artifact.id.clone(), input);
             }
-            Err(error) => lacks.push(error.to_string()),
+            Err(lack) => lacks.push(lack),
         }
     }
     for step in &plan.steps {
@@ -58,8 +64,8 @@ pub fn resolve(
             .uses
             .strip_prefix("guest:")
             .and_then(|name| plugins.get(name));
-        if let Some(Err(error)) = guest.map(crate::plugin::Plugin::verify) {
-            lacks.push(error.to_string());
+        if let Some(Err(lack)) = guest.map(|guest| secrets.check(guest)) {
+            lacks.push(lack);
         }
     }
     if lacks.is_empty() {
@@ -69,30 +75,76 @@ pub fn resolve(
     }
 }
 
+/// The real path of every private file of a plan, and of the home folder.
+struct Secrets<'a> {
+    files: Vec<(&'a PlannedData, PathBuf)>,
+    home: Option<PathBuf>,
+}
+
+impl<'a> Secrets<'a> {
+    fn of(plan: &'a Plan, workflow_folder: &Path, home: &Path) -> Self {
+        let private = plan.data.iter().filter(|data| data.private);
+        Self {
+            files: private
+                .map(|data| (data, real(&data.path.resolve(workflow_folder))))
+                .collect(),
+            home: home.canonicalize().ok(),
+        }
+    }
+
+    /// The private data set whose file it is.
+    fn owner(&self, path: &Path) -> Option<&'a PlannedData> {
+        let path = real(path);
+        let found = self.files.iter().find(|(_, private)| *private == path);
+        found.map(|(data, _)| *data)
+    }
+
+    /// Whether a plugin's files are as pinned, and none of them is private.
+    fn check(&self, plugin: &Plugin) -> Result<(), Lack> {
+        for path in plugin.real_files().map_err(|error| error.to_string())? {
+            let why = match self.owner(&path) {
+                Some(data) => format!("it is the private file of data set `{}`", data.name),
+                None if self
+                    .home
+                    .as_ref()
+                    .is_some_and(|home| path.starts_with(home)) =>
+                {
+                    "it lies below the home folder, which holds ledgers and private artifacts"
+                        .to_owned()
+                }
+                None => continue,
+            };
+            return Err(format!(
+                "plugin `{}` may not name `{}`: {why}",
+                plugin.name(),
+                path.display()
+            ));
+        }
+        plugin.verify().map_err(|error| error.to_string())
+    }
+}
+
+/// Links followed, where it is there.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
 /// Files that one data set calls private and another, or a label file, uses as public.
 ///
 /// `check` compares the spelling; this compares the files, through links.
-fn private_and_public(resolved: &BTreeMap<ArtifactId, Input>) -> Vec<Lack> {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let sets: Vec<_> = resolved
-        .values()
-        .filter_map(|input| match input {
-            Input::Data { data, path, .. } => Some((data, real(path))),
-            Input::Path { .. } => None,
-        })
-        .collect();
+fn private_and_public(plan: &Plan, workflow_folder: &Path, secrets: &Secrets<'_>) -> Vec<Lack> {
     let mut lacks = Vec::new();
-    for (private, path) in sets.iter().filter(|(data, _)| data.private) {
-        for (public, _) in sets
-            .iter()
-            .filter(|(data, other)| !data.private && other == path)
+    for data in &plan.data {
+        let path = data.path.resolve(workflow_folder);
+        if !data.private
+            && let Some(private) = secrets.owner(&path)
         {
             lacks.push(format!(
                 "data sets `{}` and `{}` are the same file `{}`, once private and once public; \
                  a private file is private everywhere",
                 private.name,
-                public.name,
-                path.display()
+                data.name,
+                real(&path).display()
             ));
         }
     }

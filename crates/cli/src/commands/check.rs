@@ -17,7 +17,7 @@ pub fn check(place: &Place, check: &CheckWhich) -> Result<(), Exit> {
     let plan = &project.checked.plan;
     let outlook = budget::outlook(place, &project)?;
     let read = if check.rows {
-        rows(&project)?
+        rows(place, &project)?
     } else {
         Vec::new()
     };
@@ -42,9 +42,9 @@ pub fn check(place: &Place, check: &CheckWhich) -> Result<(), Exit> {
 }
 
 /// Reads every data set as its steps would, and drops what it read.
-fn rows(project: &Project) -> Result<Vec<String>, Exit> {
+fn rows(place: &Place, project: &Project) -> Result<Vec<String>, Exit> {
     let plan = &project.checked.plan;
-    let resolved = resolve::resolve(plan, &project.folder, &project.plugins)
+    let resolved = resolve::resolve(plan, &project.folder, &project.plugins, &place.home)
         .map_err(|lacks| Exit::Wrong(lacks.join("\nnoisegate: ")))?;
     let mut problems = Vec::new();
     let mut read = Vec::new();

@@ -27,7 +27,7 @@ pub fn run(place: &Place, run: &RunWhich) -> Result<(), Exit> {
         show::diagnostics(&project.checked.warnings, false);
     }
     let plan = &project.checked.plan;
-    let resolved = resolve::resolve(plan, &project.folder, &project.plugins)
+    let resolved = resolve::resolve(plan, &project.folder, &project.plugins, &place.home)
         .map_err(|lacks| Exit::Wrong(lacks.join("\nnoisegate: ")))?;
     let keyless = served::lacks(plan, &project.plugins, environment);
     if !keyless.is_empty() {
