@@ -170,6 +170,28 @@ fn what_a_fetched_file_is_instead_is_not_told() {
     refused(&told, 2, &[&digest("own")]);
 }
 
+#[cfg(unix)]
+#[test]
+fn labels_are_not_read_from_a_private_file() {
+    let story = story();
+    std::os::unix::fs::symlink(
+        story.path().join("notes.jsonl"),
+        story.path().join("labels.txt"),
+    )
+    .unwrap();
+    story.write(
+        "labels.toml",
+        SYNTHESISE.replace("[\"billing\", \"delay\"]", "\"labels.txt\""),
+    );
+    let told = story.tell(&["run", "labels.toml"]);
+    refused(
+        &told,
+        2,
+        &["labels from the private file of data set `notes`"],
+    );
+    assert!(!story.path().join("home/runs").exists(), "nothing ran");
+}
+
 #[test]
 fn an_export_overwrites_nothing_and_stays_out_of_the_home_folder() {
     let story = story();

@@ -147,6 +147,15 @@ fn private_and_public(plan: &Plan, workflow_folder: &Path, secrets: &Secrets<'_>
                 real(&path).display()
             ));
         }
+        if let Some(Labels::File(file)) = &data.labels
+            && let Some(private) = secrets.owner(&file.resolve(workflow_folder))
+        {
+            lacks.push(format!(
+                "data set `{}` reads its labels from the private file of data set `{}`; labels are \
+                 public, and a private file is private everywhere",
+                data.name, private.name
+            ));
+        }
     }
     lacks
 }
