@@ -109,7 +109,7 @@ fn nearest_centroid() -> StepSignature {
     .with(
         ParamSpec::choice("disagreement", &["drop", "relabel"])
             .default("relabel")
-            .help("a sample nearer to another label's centroid is dropped, or takes that label"),
+            .help("a sample nearer to another label's centroid is dropped, or takes that label; a label left without samples keeps its own"),
     )
     .with(
         ParamSpec::float("margin", 0.0, 2.0)

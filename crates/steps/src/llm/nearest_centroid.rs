@@ -97,15 +97,25 @@ impl Rule {
                 ..Count::default()
             })
             .collect();
-        let mut chosen: Vec<Vec<usize>> = vec![Vec::new(); labels.len()];
-        for (index, (sample, nearest)) in samples.iter().zip(nearest).enumerate() {
-            let agrees = sample.label == labels[nearest.label];
-            if let Some(own) = counts.iter_mut().find(|count| count.label == sample.label) {
-                own.given += 1;
-                own.agreed += usize::from(agrees);
+        let given: Vec<Option<usize>> = samples
+            .iter()
+            .map(|sample| labels.iter().position(|label| *label == sample.label))
+            .collect();
+        let mut assigned: Vec<Option<usize>> = Vec::with_capacity(samples.len());
+        for (given, nearest) in given.iter().zip(nearest) {
+            let agrees = *given == Some(nearest.label);
+            if let Some(own) = given {
+                counts[*own].given += 1;
+                counts[*own].agreed += usize::from(agrees);
             }
-            if nearest.margin >= self.margin && (agrees || self.relabel) {
-                chosen[nearest.label].push(index);
+            let kept = nearest.margin >= self.margin && (agrees || self.relabel);
+            assigned.push(kept.then_some(nearest.label));
+        }
+        restore(&given, &mut assigned, labels.len());
+        let mut chosen: Vec<Vec<usize>> = vec![Vec::new(); labels.len()];
+        for (index, label) in assigned.iter().enumerate() {
+            if let Some(label) = label {
+                chosen[*label].push(index);
             }
         }
         let mut kept: Vec<(usize, usize)> = Vec::new();
@@ -126,6 +136,24 @@ impl Rule {
             ..samples[index].clone()
         });
         (kept.collect(), counts)
+    }
+}
+
+/// A label must not vanish: one that would be left without samples keeps those it came with.
+///
+/// Each label is restored at most once, and only by its own samples, so that this ends.
+fn restore(given: &[Option<usize>], assigned: &mut [Option<usize>], labels: usize) {
+    let mut restored = vec![false; labels];
+    loop {
+        let vanished =
+            (0..labels).find(|label| !restored[*label] && !assigned.contains(&Some(*label)));
+        let Some(label) = vanished else { return };
+        restored[label] = true;
+        for (given, assigned) in given.iter().zip(assigned.iter_mut()) {
+            if *given == Some(label) {
+                *assigned = Some(label);
+            }
+        }
     }
 }
 
@@ -188,6 +216,22 @@ mod tests {
             (counts[1].given, counts[1].agreed, counts[1].kept),
             (1, 1, 2)
         );
+    }
+
+    #[test]
+    fn a_label_without_nearest_samples_keeps_its_own() {
+        let given = [Some(0), Some(1), Some(2), Some(2), None];
+        // All lie nearest to label 0 or are dropped.
+        let mut assigned = [Some(0), Some(0), Some(0), None, Some(0)];
+        restore(&given, &mut assigned, 4);
+        assert_eq!(assigned, [Some(0), Some(1), Some(2), Some(2), Some(0)]);
+        // What a restored label takes back may empty another, which is restored in turn.
+        let mut assigned = [Some(1), Some(0), Some(1)];
+        restore(&[Some(0), Some(1), Some(2)], &mut assigned, 3);
+        assert_eq!(assigned, [Some(1), Some(0), Some(2)]);
+        let mut assigned = [Some(1), Some(1), Some(1)];
+        restore(&[Some(0), Some(0), Some(0)], &mut assigned, 2);
+        assert_eq!(assigned, [Some(0), Some(0), Some(0)]);
     }
 
     #[test]
