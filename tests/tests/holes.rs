@@ -157,6 +157,30 @@ fn a_plugin_carries_nothing_past_the_gate_through_links() {
     uncharged(&story, &["`evil`", "below the home folder"]);
 }
 
+/// Weights that nobody vouches for would be read beside the pinned file.
+#[test]
+fn an_encoder_is_read_only_if_all_of_it_is_pinned() {
+    let evil = encoder(".", "config.json", &digest("{}"));
+    let story = plugin_story("encoder", &evil);
+    story.write("plugins/evil/config.json", "{}");
+    story.write("plugins/evil/model.safetensors", "");
+    story.write("samples.jsonl", ROWS.replace("ZQMARK", ""));
+    for (uses, reads) in [
+        ("llm:cluster", "samples = \"data.open\", embedder"),
+        ("slm:train", "records = \"data.open\", base"),
+    ] {
+        story.write(
+            "open.toml",
+            format!(
+                "[workflow]\nname = \"open\"\n[sites.clinic]\n[data.open]\nsite = \"clinic\"\npath = \"samples.jsonl\"\nprivate = false\n\
+                 labels = [\"billing\", \"delay\"]\n[steps.one]\nuses = \"{uses}\"\nsite = \"clinic\"\nreads = {{ {reads} = \"plugin:evil\" }}\n"
+            ),
+        );
+        let told = gated::tell(&story, &["run", "open.toml"]);
+        refused(&told, 2, &["model.safetensors", "does not pin it"]);
+    }
+}
+
 #[test]
 fn what_a_fetched_file_is_instead_is_not_told() {
     let story = plugin_story("encoder", &encoder("../../target/noisegate/m", "m", "00"));

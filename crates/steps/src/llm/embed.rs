@@ -5,7 +5,7 @@ use std::path::Path;
 use noisegate_engine::{StepContext, StepFailure};
 use noisegate_slm::{Embedder, Model, ServeOptions, runtime};
 
-use crate::llm::input;
+use crate::llm::{input, pinned_folder};
 use crate::samples::Sample;
 use crate::slm;
 
@@ -16,8 +16,9 @@ pub(super) fn embed(
     samples: &[Sample],
 ) -> Result<Vec<Vec<f32>>, StepFailure> {
     const CHUNK: usize = 256;
+    let folder = pinned_folder(input(context, "embedder")?)?;
     let runtime = runtime::load(onnxruntime).map_err(slm::failure)?;
-    let model = Model::read(input(context, "embedder")?.path()).map_err(slm::failure)?;
+    let model = Model::read(folder).map_err(slm::failure)?;
     let options = ServeOptions {
         threads: context.cores,
         ..ServeOptions::default()

@@ -28,18 +28,25 @@ fn load(context: &StepContext<'_>, source: &Input) -> Result<LanguageModel, Step
         "cuda" => Place::Cuda,
         _ => Place::Cpu,
     };
-    let folder = source.path();
-    if let Input::Path { pinned, .. } = source
-        && !pinned.is_empty()
-    {
-        all_pinned(folder, pinned)?;
-    }
+    let folder = pinned_folder(source)?;
     let mut model =
         noisegate_llm::load(folder, &place.open().map_err(failure)?).map_err(failure)?;
     if with.text("chat")? == "off" {
         model.chat = None;
     }
     Ok(model)
+}
+
+/// The folder of a model; of a plugin, only if it pins every file that makes the model.
+///
+/// An artifact was made by a step, which is what vouches for it.
+pub(crate) fn pinned_folder(source: &Input) -> Result<&Path, StepFailure> {
+    if let Input::Path { path, pinned, .. } = source
+        && !pinned.is_empty()
+    {
+        all_pinned(path, pinned)?;
+    }
+    Ok(source.path())
 }
 
 /// Refuses a plugin's folder with a file that would change the model and that nobody vouches for:

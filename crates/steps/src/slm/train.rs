@@ -9,6 +9,7 @@ use noisegate_slm::{
 
 use super::card::card;
 use super::{Train, bad_input, failure, heads, percent, reads_private, rows};
+use crate::llm::pinned_folder;
 use crate::with::With;
 
 impl Step for Train {
@@ -216,7 +217,7 @@ fn class_weights(text: &str) -> Result<ClassWeights, StepFailure> {
 
 fn base(context: &StepContext<'_>) -> Result<Base, StepFailure> {
     if let Some(input) = context.inputs.one("base") {
-        return Ok(Base::Folder(input.path().to_owned()));
+        return Ok(Base::Folder(pinned_folder(input)?.to_owned()));
     }
     let with = With(&context.step.with);
     Ok(Base::Scratch(ScratchConfig {
