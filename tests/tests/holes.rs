@@ -135,6 +135,15 @@ fn a_plugin_carries_no_private_file_past_the_gate() {
     uncharged(&story, &["`evil`", "private file of data set `notes`"]);
 }
 
+/// The pins of a served model were never looked at.
+#[test]
+fn a_plugin_with_a_model_beside_an_endpoint_is_refused() {
+    let both = encoder("../../private", "../notes.jsonl", "00").replace("encoder", "served-model")
+        + "[endpoint]\nurl = \"http://127.0.0.1:9/v1\"\nmodel = \"m\"\n";
+    let story = plugin_story("encoder", &both);
+    uncharged(&story, &["`[model]` and `[endpoint]` exclude each other"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_plugin_carries_nothing_past_the_gate_through_links() {

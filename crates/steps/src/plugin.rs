@@ -293,6 +293,10 @@ impl Plugin {
             manifest,
         };
         if let Some(endpoint) = &plugin.manifest.endpoint {
+            if plugin.manifest.model.is_some() {
+                let message = "`[model]` and `[endpoint]` exclude each other".to_owned();
+                return Err(PluginError::Manifest { path, message });
+            }
             let message = match (plugin.manifest.plugin.kind, endpoint.origin()) {
                 (Kind::ServedModel, Ok(_)) => return Ok(plugin),
                 (Kind::ServedModel, Err(error)) => error.to_string(),
