@@ -7,9 +7,9 @@
                                   └──────────────────────────────────┴ train.toml ─> test accuracy
 
 Each stage is one `noisegate run`; its outcome is kept in target/noisegate/utility/ under a name
-made of all that went in, so that a second call only runs what is new. Private rows
-alone train for 24 epochs, which with 500 rows is about as many steps as 8 epochs with samples. Writes table.md, table.json and
-table.svg. Python's standard library alone; the data sets are those of ../shared/data.
+made of all that went in, so that a second call only runs what is new. Private rows alone train
+for 24 epochs, which with 500 rows is about as many steps as 8 epochs with samples. Writes
+table-BASE.md, .json and .svg. Python's standard library alone; the data sets are those of ../shared/data.
 """
 
 import argparse
