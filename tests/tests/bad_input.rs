@@ -10,6 +10,8 @@ mod budget;
 mod models;
 #[path = "parts/slm.rs"]
 mod slm;
+#[path = "parts/sources.rs"]
+mod sources;
 
 use noisegate_tests::{Story, Told};
 

@@ -83,9 +83,9 @@ fn sources_and_labels() -> Vec<ParamSpec> {
     vec![
         ParamSpec::float("released_weight", 0.0, 100.0)
             .default(1.0)
-            .help("weight of a released (synthesised or augmented) record beside a private one"),
+            .help("weight of a released (synthesised or augmented) or public record beside a private one"),
         ParamSpec::int("released_first", 0, 1000).default(0).help(
-            "train so many epochs on the released records alone, then `epochs` on the data sets alone; 0: all together",
+            "train so many epochs on the released and public records alone, then `epochs` on the private ones alone; 0: all together",
         ),
         ParamSpec::float("label_smoothing", 0.0, 0.9)
             .default(0.0)

@@ -240,10 +240,11 @@ fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFa
     let (assigned, rows) = heads::assign(inputs, task, with.text("tasks")?)?;
     let released_weight = with.float("released_weight")? as f32;
     let mut examples = Vec::new();
-    for ((input, head), rows) in inputs.iter().zip(&assigned.of_input).zip(rows) {
-        let synthetic = matches!(input, Input::Path { .. });
+    let sources = inputs.iter().zip(helpers(inputs));
+    for (((input, synthetic), head), rows) in sources.zip(&assigned.of_input).zip(rows) {
+        let declared = matches!(input, Input::Data { .. });
         for row in rows {
-            let Some(target) = rows::target(&row, &assigned.heads[*head], !synthetic)? else {
+            let Some(target) = rows::target(&row, &assigned.heads[*head], declared)? else {
                 continue;
             };
             examples.push(Example {
@@ -256,4 +257,15 @@ fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFa
         }
     }
     Ok((assigned.heads, examples))
+}
+
+/// For each source of records whether it only helps others: what steps released, and a public
+/// data set beside a private one, such as samples that came from elsewhere as a file.
+fn helpers(inputs: &[Input]) -> impl Iterator<Item = bool> {
+    let private = |input: &Input| matches!(input, Input::Data { data, .. } if data.private);
+    let any_private = inputs.iter().any(private);
+    inputs.iter().map(move |input| match input {
+        Input::Path { .. } => true,
+        Input::Data { .. } => any_private && !private(input),
+    })
 }
