@@ -38,6 +38,7 @@ mod key;
 mod kill_point;
 mod ledger;
 mod noted;
+mod patience;
 mod pen;
 mod price;
 mod recheck;

@@ -6,16 +6,20 @@
 //! outputs(digest, bytes)              what was sealed, content-addressed
 //! ```
 //!
+//! SQLite waits for another process by itself, except where two could wait for each other, as they
+//! could while one of them makes the file: then it turns one away at once. So opening is tried again
+//! and again (`patience.rs`).
+//!
 //! Deliberately absent: meaning. This file moves bytes; `book.rs` knows what they say.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
 
 use crate::Digest;
 use crate::entry::SignedBytes;
 use crate::error::{Error, Result};
+use crate::patience::Patience;
 
 /// The format this program reads and writes.
 pub(crate) const FORMAT: i64 = 2;
@@ -33,21 +37,30 @@ const SCHEMA: [&str; 3] = [
 pub(crate) struct Store {
     pub connection: Connection,
     pub path: PathBuf,
-    pub busy_timeout_ms: u64,
+    /// For other processes.
+    patience: Patience,
 }
 
 impl Store {
     /// Opens or creates the file for writing; a new one has tables but no entries.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if other processes held it for `busy_timeout_ms`.
     pub(crate) fn open(path: &Path, busy_timeout_ms: u64) -> Result<Self> {
+        let patience = Patience::of(busy_timeout_ms);
+        patience.try_until_free(|| Self::try_open(path, patience))
+    }
+
+    fn try_open(path: &Path, patience: Patience) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let error = |source| Error::database(path, busy_timeout_ms, source);
+        let error = |source| Error::database(path, patience.waited_ms(), source);
         let connection = Connection::open_with_flags(path, flags).map_err(error)?;
         let mut store = Self {
             connection,
             path: path.to_owned(),
-            busy_timeout_ms,
+            patience,
         };
         store.configure().map_err(error)?;
         if store.is_blank()? {
@@ -66,18 +79,23 @@ impl Store {
                 source,
             });
         }
-        Ok(store)
+        store.opened()
     }
 
     /// Opens an existing file without changing it.
     pub(crate) fn open_to_read(path: &Path) -> Result<Self> {
         const BUSY_TIMEOUT_MS: u64 = 5000;
+        let patience = Patience::of(BUSY_TIMEOUT_MS);
+        patience.try_until_free(|| Self::try_to_read(path, patience))
+    }
+
+    fn try_to_read(path: &Path, patience: Patience) -> Result<Self> {
         if !path.exists() {
             return Err(Error::Missing {
                 path: path.to_owned(),
             });
         }
-        let error = |source| Error::database(path, BUSY_TIMEOUT_MS, source);
+        let error = |source| Error::database(path, patience.waited_ms(), source);
         let open = |uri: &str| {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
                 | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -85,11 +103,11 @@ impl Store {
             let store = Self {
                 connection: Connection::open_with_flags(uri, flags).map_err(error)?,
                 path: path.to_owned(),
-                busy_timeout_ms: BUSY_TIMEOUT_MS,
+                patience,
             };
             store.configure().map_err(error)?;
             store.check_format()?;
-            Ok(store)
+            store.opened()
         };
         let uri = file_uri(path);
         match open(&uri) {
@@ -104,11 +122,18 @@ impl Store {
 
     fn configure(&self) -> rusqlite::Result<()> {
         let connection = &self.connection;
-        connection.busy_timeout(Duration::from_millis(self.busy_timeout_ms))?;
+        connection.busy_timeout(self.patience.left())?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "fullfsync", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.pragma_update(None, "cell_size_check", true)
+    }
+
+    /// Each transaction from now on waits for others as long as the opening might have.
+    fn opened(self) -> Result<Self> {
+        let whole = self.connection.busy_timeout(self.patience.limit());
+        whole.map_err(|source| self.error(source))?;
+        Ok(self)
     }
 
     fn is_blank(&self) -> Result<bool> {
@@ -120,7 +145,6 @@ impl Store {
     }
 
     fn create(&mut self) -> Result<()> {
-        let (path, waited) = (self.path.clone(), self.busy_timeout_ms);
         let create = |connection: &mut Connection| -> rusqlite::Result<()> {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -138,7 +162,7 @@ impl Store {
             }
             transaction.commit()
         };
-        create(&mut self.connection).map_err(|source| Error::database(&path, waited, source))
+        create(&mut self.connection).map_err(|source| self.error(source))
     }
 
     fn check_format(&self) -> Result<()> {
@@ -183,34 +207,34 @@ impl Store {
     }
 
     pub(crate) fn error(&self, source: rusqlite::Error) -> Error {
-        Error::database(&self.path, self.busy_timeout_ms, source)
+        Error::database(&self.path, self.patience.waited_ms(), source)
     }
 
     /// Begins a transaction that no other writer can come between.
     pub(crate) fn begin(&mut self) -> Result<Writing<'_>> {
-        let (path, waited) = (&self.path, self.busy_timeout_ms);
+        let (path, patience) = (&self.path, self.patience.again());
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|source| Error::database(path, waited, source))?;
+            .map_err(|source| Error::database(path, patience.waited_ms(), source))?;
         Ok(Writing {
             transaction,
             path,
-            waited,
+            patience,
         })
     }
 
     /// Begins a transaction that sees one state of the file.
     pub(crate) fn begin_read(&mut self) -> Result<Writing<'_>> {
-        let (path, waited) = (&self.path, self.busy_timeout_ms);
+        let (path, patience) = (&self.path, self.patience.again());
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Deferred)
-            .map_err(|source| Error::database(path, waited, source))?;
+            .map_err(|source| Error::database(path, patience.waited_ms(), source))?;
         Ok(Writing {
             transaction,
             path,
-            waited,
+            patience,
         })
     }
 }
@@ -219,12 +243,12 @@ impl Store {
 pub(crate) struct Writing<'a> {
     transaction: Transaction<'a>,
     pub path: &'a Path,
-    waited: u64,
+    patience: Patience,
 }
 
 impl Writing<'_> {
     fn error(&self, source: rusqlite::Error) -> Error {
-        Error::database(self.path, self.waited, source)
+        Error::database(self.path, self.patience.waited_ms(), source)
     }
 
     /// Entries from `first` on, each with the number it is stored under.
@@ -319,13 +343,13 @@ impl Writing<'_> {
 
     /// Makes everything durable: when this returns, it survives a power cut.
     pub(crate) fn commit(self) -> Result<()> {
-        let (path, waited) = (self.path, self.waited);
+        let (path, patience) = (self.path, self.patience);
         #[cfg(test)]
         crate::kill_point::pass();
         let committed = self.transaction.commit();
         #[cfg(test)]
         crate::kill_point::pass();
-        committed.map_err(|source| Error::database(path, waited, source))
+        committed.map_err(|source| Error::database(path, patience.waited_ms(), source))
     }
 }
 
