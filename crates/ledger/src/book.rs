@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::entry::{Action, Entry, Head, NO_PREVIOUS};
 use crate::key::PublicKey;
-use crate::price::{self, Cap};
+use crate::price::{self, Cap, Made};
 use crate::{Digest, SessionId};
 
 /// How far a charge has come. There is no way back and no way around.
@@ -59,6 +59,9 @@ pub struct Charge {
     pub output: Option<Digest>,
     /// For people: the run and the step.
     pub note: String,
+    /// The accountant that priced it.
+    #[serde(skip)]
+    pub(crate) accountant: String,
     /// The process that works, or worked, on it.
     #[serde(skip)]
     pub(crate) session: SessionId,
@@ -149,6 +152,7 @@ impl Book {
                 guest,
                 parameters,
                 events,
+                accountant,
                 session,
                 note,
                 ..
@@ -163,6 +167,7 @@ impl Book {
                     state: State::Reserved,
                     output: None,
                     note: note.clone(),
+                    accountant: accountant.clone(),
                     session: session.clone(),
                 };
                 self.reserve(charge)?;
@@ -252,13 +257,9 @@ impl Book {
         self.caps.get(data_set)?.last()
     }
 
-    /// The events of every charge of a data set, oldest first, whatever became of it.
-    pub(crate) fn events_of(&self, data_set: &str) -> Vec<&[Event]> {
-        self.charges
-            .values()
-            .filter(|charge| charge.data_set == data_set)
-            .map(|charge| charge.events.as_slice())
-            .collect()
+    /// Every charge of a data set, oldest first, whatever became of it.
+    pub(crate) fn charges_of(&self, data_set: &str) -> Vec<Made<'_>> {
+        made(self.charges.values(), data_set)
     }
 
     /// Charges that have no output yet.
@@ -267,4 +268,11 @@ impl Book {
             .values()
             .filter(|charge| charge.state == State::Reserved)
     }
+}
+
+/// Those of these charges that are of a data set, in their order.
+pub(crate) fn made<'a>(charges: impl Iterator<Item = &'a Charge>, data_set: &str) -> Vec<Made<'a>> {
+    let of_it = charges.filter(|charge| charge.data_set == data_set);
+    let made = of_it.map(|charge| Made::by(&charge.accountant, &charge.events));
+    made.collect()
 }

@@ -288,7 +288,7 @@ impl Ledger {
             let Some(cap) = pen.book.cap(data_set) else {
                 return Ok(None);
             };
-            price::spent(&pen.book.events_of(data_set), *cap)
+            price::spent(&pen.book.charges_of(data_set), *cap)
                 .map(Some)
                 .map_err(|source| unpriced(data_set, source))
         })

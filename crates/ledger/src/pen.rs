@@ -8,14 +8,14 @@ use std::path::Path;
 use std::sync::Weak;
 
 use ed25519_dalek::SigningKey;
-use noisegate_privacy::{AccountantError, Event, accountant};
+use noisegate_privacy::{AccountantError, accountant};
 
 use crate::Digest;
 use crate::book::{Book, State};
 use crate::entry::{Action, Entry};
 use crate::error::{Error, Result};
 use crate::key::{self, PublicKey};
-use crate::price::{self, Cap};
+use crate::price::{self, Cap, Made};
 use crate::request::Request;
 use crate::session::{self, Session};
 use crate::store::Writing;
@@ -154,14 +154,14 @@ impl Pen<'_> {
                 asked: data_set.clone(),
             });
         }
-        let charges = self.book.events_of(data_set);
+        let before = self.book.charges_of(data_set);
+        let mut all = before.clone();
+        all.push(Made::now(&request.events));
         let mut together = f64::NAN;
         for cap in caps {
-            let price = |charges: &[&[Event]]| {
+            let price = |charges: &[Made<'_>]| {
                 price::guaranteed(charges, *cap).map_err(|source| unpriced(data_set, source))
             };
-            let mut all = charges.clone();
-            all.push(&request.events);
             together = price(&all)?;
             // Written so that a price that is not a number is refused.
             let fits = together <= cap.epsilon.get();
@@ -169,11 +169,11 @@ impl Pen<'_> {
                 let alone = accountant::epsilon(&request.events, cap.delta);
                 return Err(Error::OverCap {
                     data_set: data_set.clone(),
-                    spent: price(&charges)?,
+                    spent: price(&before)?,
                     asked: alone.map_err(|source| unpriced(data_set, source))?.epsilon,
                     together,
                     cap: *cap,
-                    fits: price::largest_that_fits(&charges, &request.events, caps),
+                    fits: price::largest_that_fits(&before, &request.events, caps),
                 });
             }
         }

@@ -14,8 +14,11 @@
 //! a charge is accepted if *one* of them accepts it. That is sound: sort the outcomes by a filter
 //! that holds for them at the end; on its share, filter j bounds P(S_j) by e^epsilon Q(S_j) +
 //! delta_j, and these add up to e^epsilon Q(S) + delta. The filters and their parts of delta are
-//! settled by the cap and the first charge, most going to the one under which that charge could be
-//! repeated most often.
+//! settled by the cap and the first charge, by a rule that the first charge's entry names
+//! ([`Rule`]); most goes to the filter that leaves the most room.
+//!
+//! So a price may exceed the plain sum of the charges' epsilons: that sum is a second filter, and
+//! may not be taken beside the others without a part of delta of its own (decision 070).
 //!
 //! Deliberately absent: time and storage. A burned charge counts like any other.
 //!
@@ -29,8 +32,9 @@ mod filters;
 #[cfg(test)]
 mod tests;
 
-use filters::{Sum, draws, parts};
-use noisegate_privacy::accountant;
+pub(crate) use filters::Rule;
+use filters::{Sum, draws, noisier, parts};
+use noisegate_privacy::accountant::{self, ACCOUNTANT_VERSION};
 use noisegate_privacy::noise::NOISE_TV_PER_DRAW;
 use noisegate_privacy::{AccountantError, Delta, Epsilon, Event};
 use serde::{Deserialize, Serialize};
@@ -67,6 +71,27 @@ pub struct Spent {
     pub epsilon_if_fixed: Option<f64>,
 }
 
+/// A charge as it is priced.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Made<'a> {
+    pub events: &'a [Event],
+    /// Of the program that made it; the first charge's counts.
+    pub rule: Rule,
+}
+
+impl<'a> Made<'a> {
+    /// - `accountant`: the version that priced it.
+    pub(crate) fn by(accountant: &str, events: &'a [Event]) -> Self {
+        let rule = Rule::of(accountant);
+        Self { events, rule }
+    }
+
+    /// As this program would make it.
+    pub(crate) fn now(events: &'a [Event]) -> Self {
+        Self::by(ACCOUNTANT_VERSION, events)
+    }
+}
+
 /// The share of delta set aside for the noise sampler's error, as in the accountant.
 const NOISE_SHARE: f64 = 1e-3;
 
@@ -79,6 +104,7 @@ pub(crate) struct Account {
     charges: usize,
     /// The first charge alone, which may use the tightest accountant.
     first: Vec<Event>,
+    rule: Rule,
     alone: f64,
     /// Every way of adding up; settled by the first charge.
     sums: Vec<Sum>,
@@ -91,6 +117,7 @@ impl Account {
             cap,
             charges: 0,
             first: Vec::new(),
+            rule: Rule::NEWEST,
             alone: 0.0,
             sums: Vec::new(),
             draws: 0.0,
@@ -101,9 +128,9 @@ impl Account {
     ///
     /// # Errors
     /// [`AccountantError`] if a charge cannot be priced at all.
-    pub(crate) fn of(charges: &[&[Event]], cap: Cap) -> Result<Self, AccountantError> {
+    pub(crate) fn of(charges: &[Made<'_>], cap: Cap) -> Result<Self, AccountantError> {
         let mut account = Self::new(cap);
-        charges.iter().try_for_each(|charge| account.add(charge))?;
+        charges.iter().try_for_each(|charge| account.add(*charge))?;
         Ok(account)
     }
 
@@ -111,13 +138,15 @@ impl Account {
     ///
     /// # Errors
     /// [`AccountantError`] if it cannot be priced at all; then the account must not be used any more.
-    pub(crate) fn add(&mut self, charge: &[Event]) -> Result<(), AccountantError> {
+    pub(crate) fn add(&mut self, charge: Made<'_>) -> Result<(), AccountantError> {
+        let Made { events, rule } = charge;
         if self.charges == 0 {
-            self.alone = accountant::epsilon(charge, self.cap.delta)?.epsilon;
-            self.first = charge.to_vec();
+            self.alone = accountant::epsilon(events, self.cap.delta)?.epsilon;
+            self.first = events.to_vec();
+            self.rule = rule;
         }
         if self.charges == 1 {
-            self.sums = parts(&self.first, self.alone, self.cap)
+            self.sums = parts(&self.first, self.alone, self.cap, self.rule)
                 .into_iter()
                 .map(Sum::new)
                 .collect();
@@ -125,15 +154,18 @@ impl Account {
             self.sums.iter_mut().try_for_each(|sum| sum.add(&first))?;
         }
         if self.charges > 0 {
-            self.sums.iter_mut().try_for_each(|sum| sum.add(charge))?;
+            self.sums.iter_mut().try_for_each(|sum| sum.add(events))?;
         }
         self.charges += 1;
-        self.draws += draws(charge);
+        self.draws += draws(events);
         Ok(())
     }
 
-    /// The charges are (this, `cap.delta`)-DP together, chosen on the way or not, as long as
-    /// every one was accepted only while this stayed below the cap. May be infinite.
+    /// What counts against the cap. May be infinite.
+    ///
+    /// If every charge was made only while this, with it, was at most the cap's epsilon, all of them
+    /// together are (`cap.epsilon`, `cap.delta`)-DP, chosen on the way or not. The promise is the cap's; this
+    /// is the filters' reading, and a promise by itself only if it had been the cap.
     pub(crate) fn epsilon(&self) -> f64 {
         if self.charges < 2 {
             return self.alone;
@@ -163,13 +195,17 @@ impl Account {
 ///
 /// # Errors
 /// [`AccountantError`] if a charge cannot be priced at all.
-pub(crate) fn guaranteed(charges: &[&[Event]], cap: Cap) -> Result<f64, AccountantError> {
+pub(crate) fn guaranteed(charges: &[Made<'_>], cap: Cap) -> Result<f64, AccountantError> {
     Ok(Account::of(charges, cap)?.epsilon())
 }
 
 /// [`Spent`] of these charges.
-pub(crate) fn spent(charges: &[&[Event]], cap: Cap) -> Result<Spent, AccountantError> {
-    let all: Vec<Event> = charges.concat();
+pub(crate) fn spent(charges: &[Made<'_>], cap: Cap) -> Result<Spent, AccountantError> {
+    let all: Vec<Event> = charges
+        .iter()
+        .flat_map(|charge| charge.events)
+        .copied()
+        .collect();
     Ok(Spent {
         cap,
         charges: charges.len(),
@@ -195,7 +231,7 @@ pub(crate) fn put_in_force(caps: &mut Vec<Cap>, new: Cap) {
 /// The epsilon, alone, of the largest request like this one that would still fit: the same steps
 /// with more noise. `None` if none does, however noisy.
 pub(crate) fn largest_that_fits(
-    charges: &[&[Event]],
+    charges: &[Made<'_>],
     request: &[Event],
     caps: &[Cap],
 ) -> Option<f64> {
@@ -206,15 +242,10 @@ pub(crate) fn largest_that_fits(
     let fits = |noisier: &[Event]| {
         accounts.iter().all(|account| {
             let mut with = account.clone();
-            with.add(noisier).is_ok() && with.fits()
+            with.add(Made::now(noisier)).is_ok() && with.fits()
         })
     };
-    let with_noise = |log2: f64| -> Vec<Event> {
-        request
-            .iter()
-            .map(|event| noisier(event, log2.exp2()))
-            .collect()
-    };
+    let with_noise = |log2: f64| noisier(request, log2.exp2());
     let (mut low, mut high) = (-3.0, 10.0);
     if !fits(&with_noise(high)) {
         return None;
@@ -230,18 +261,4 @@ pub(crate) fn largest_that_fits(
     let cap = caps.last()?;
     let alone = accountant::epsilon(&with_noise(high), cap.delta).ok()?;
     Some(alone.epsilon)
-}
-
-/// The same event with `factor` times the noise.
-fn noisier(event: &Event, factor: f64) -> Event {
-    let mut event = *event;
-    match &mut event {
-        Event::SampledGaussian { sigma, .. } | Event::Gaussian { sigma, .. } => *sigma *= factor,
-        Event::Laplace { scale, .. } | Event::SampledLaplace { scale, .. } => *scale *= factor,
-        Event::DiscreteLaplace { parameter, .. } => *parameter /= factor,
-        Event::Zcdp { rho } => *rho /= factor * factor,
-        Event::Approximate { epsilon, .. } => *epsilon /= factor,
-        Event::Noise { .. } => {}
-    }
-    event
 }

@@ -3,20 +3,22 @@
 //! The signatures say who wrote an entry; this asks whether it was right to. Every charge is priced
 //! again from its events, in the order of the entries. Pure: a fold over entries that were found good.
 //!
-//! Deliberately absent: charges priced by another version of the accountant. Their bounds may
-//! differ, so the figure that was written down then is held against the cap instead.
+//! Deliberately absent: charges priced by a version of the accountant with other bounds. The figure
+//! that was written down then is held against the cap instead.
 
 use std::collections::BTreeMap;
 
-use noisegate_privacy::Event;
 use noisegate_privacy::accountant::ACCOUNTANT_VERSION;
 
 use crate::Digest;
 use crate::entry::{Action, Entry};
-use crate::price::{self, Account, Cap};
+use crate::price::{self, Account, Cap, Made};
 
 /// Mathematical functions differ in their last digits from machine to machine.
 const ROUNDING: f64 = 1.0 + 1e-9;
+
+/// Versions of the accountant whose prices this program can repeat.
+const REPEATABLE: [&str; 2] = ["noisegate-accountant-1", ACCOUNTANT_VERSION];
 
 /// What is known of a data set after some of the entries.
 #[derive(Default)]
@@ -24,7 +26,7 @@ struct DataSet<'a> {
     caps: Vec<Cap>,
     /// One for each cap; `None` where the accountant refuses the charges.
     accounts: Vec<Option<Account>>,
-    charges: Vec<&'a [Event]>,
+    charges: Vec<Made<'a>>,
 }
 
 /// The first charge that did not fit when it was made, and why.
@@ -43,7 +45,7 @@ pub(crate) fn first_overspent(entries: &[(Entry, Digest)]) -> Option<(u64, Strin
                 ..
             } => {
                 let account = data_sets.entry(data_set).or_default();
-                account.charge(events);
+                account.charge(Made::by(accountant, events));
                 let stated = (*together, accountant.as_str());
                 if let Some(problem) = account.problem(data_set, stated) {
                     return Some((entry.number, problem));
@@ -70,12 +72,12 @@ impl<'a> DataSet<'a> {
         self.caps = caps;
     }
 
-    fn charge(&mut self, events: &'a [Event]) {
-        self.charges.push(events);
+    fn charge(&mut self, charge: Made<'a>) {
+        self.charges.push(charge);
         for slot in &mut self.accounts {
             if slot
                 .as_mut()
-                .is_some_and(|account| account.add(events).is_err())
+                .is_some_and(|account| account.add(charge).is_err())
             {
                 *slot = None;
             }
@@ -96,7 +98,7 @@ impl<'a> DataSet<'a> {
             })
         };
         let (together, accountant) = stated;
-        if accountant != ACCOUNTANT_VERSION {
+        if !REPEATABLE.contains(&accountant) {
             return over(together, self.caps.last()?);
         }
         for (cap, account) in self.caps.iter().zip(&self.accounts) {

@@ -10,12 +10,12 @@ use noisegate_privacy::Event;
 use serde::Serialize;
 
 use crate::Digest;
-use crate::book::{Book, Charge};
+use crate::book::{Book, Charge, made};
 use crate::entry::{Entry, Head, SignedBytes};
 use crate::error::{Error, Result};
 use crate::key::PublicKey;
 use crate::noted;
-use crate::price::{self, Cap, Spent};
+use crate::price::{self, Cap, Made, Spent};
 use crate::recheck::first_overspent;
 use crate::store::{Store, Writing};
 
@@ -68,17 +68,10 @@ impl Verified {
     /// A request that was answered before is served again and charged nothing.
     pub fn standing(&self, data_set: &str, charge: &[Event]) -> Option<Standing> {
         let account = self.data_sets.iter().find(|set| set.name == data_set)?;
-        let before: Vec<&[Event]> = self
-            .charges
-            .iter()
-            .filter(|charge| charge.data_set == data_set)
-            .map(|charge| charge.events.as_slice())
-            .collect();
-        let with = |cap: &Cap| {
-            let mut all = before.clone();
-            all.push(charge);
-            price::guaranteed(&all, *cap).ok()
-        };
+        let before = made(self.charges.iter(), data_set);
+        let mut all = before.clone();
+        all.push(Made::now(charge));
+        let with = |cap: &Cap| price::guaranteed(&all, *cap).ok();
         let fits = |cap: &Cap| with(cap).is_some_and(|together| together <= cap.epsilon.get());
         Some(Standing {
             together: with(&account.cap).filter(|together| together.is_finite()),
@@ -151,7 +144,7 @@ pub(crate) fn data_sets(book: &Book) -> Vec<DataSet> {
             name: name.clone(),
             cap,
             in_force: caps.clone(),
-            spent: price::spent(&book.events_of(name), cap).ok(),
+            spent: price::spent(&book.charges_of(name), cap).ok(),
         })
     };
     book.caps.iter().filter_map(account).collect()

@@ -20,6 +20,9 @@ pub(super) enum Filter {
     },
 }
 
+/// The share of delta that the filter with the most room has.
+const MOST: f64 = 0.8;
+
 /// A filter and the part of delta that it may use.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Part {
@@ -27,8 +30,30 @@ pub(super) struct Part {
     pub(super) delta: f64,
 }
 
+/// When most of delta goes to a Renyi filter. It is the first charge's for ever: a division that
+/// changed on the way would promise twice the delta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// If the first charge could be repeated more often under it.
+    Repeats,
+    /// Also if a larger charge of the first one's kind could come next.
+    RepeatsOrNext,
+}
+
+impl Rule {
+    pub(crate) const NEWEST: Self = Self::RepeatsOrNext;
+
+    /// That of the program with this accountant.
+    pub(crate) fn of(accountant: &str) -> Self {
+        match accountant {
+            "noisegate-accountant-1" => Self::Repeats,
+            _ => Self::NEWEST,
+        }
+    }
+}
+
 /// How the cap's delta is divided, given what was charged first and what that costs alone.
-pub(super) fn parts(first: &[Event], alone: f64, cap: Cap) -> Vec<Part> {
+pub(super) fn parts(first: &[Event], alone: f64, cap: Cap, rule: Rule) -> Vec<Part> {
     // The last factor covers the rounding of the shares.
     let whole = cap.delta.get() * (1.0 - NOISE_SHARE) * (1.0 - 1e-12);
     let repeats = |order: f64| {
@@ -42,7 +67,15 @@ pub(super) fn parts(first: &[Event], alone: f64, cap: Cap) -> Vec<Part> {
         .filter(|(_, repeats)| repeats.is_finite())
         .max_by(|a, b| a.1.total_cmp(&b.1))
         .unwrap_or((2.0, 0.0));
-    let renyi_first = own_delta(first) == 0.0 && renyi_repeats >= cap.epsilon.get() / alone;
+    let more_often = renyi_repeats >= cap.epsilon.get() / alone;
+    let larger_next = || {
+        let budget = cap.epsilon.get() - rdp::convert(0.0, order, whole * MOST);
+        let next = largest_within(first, order, budget - rdp::renyi_sum(first, order));
+        let alone_next = next.and_then(|next| accountant::epsilon(&next, cap.delta).ok());
+        alone_next.is_some_and(|next| next.epsilon > cap.epsilon.get() - alone)
+    };
+    let renyi_first =
+        own_delta(first) == 0.0 && (more_often || (rule == Rule::RepeatsOrNext && larger_next()));
     // Larger orders are tight while little is spent.
     let renyi = |times: f64| Filter::Renyi {
         order: 1.0 + (order - 1.0) * times,
@@ -51,7 +84,7 @@ pub(super) fn parts(first: &[Event], alone: f64, cap: Cap) -> Vec<Part> {
     // The shares of each row add up to 1.
     let shares = if renyi_first {
         [
-            (renyi(1.0), 0.8),
+            (renyi(1.0), MOST),
             (renyi(2.0), 0.06),
             (renyi(4.0), 0.04),
             (renyi(16.0), 0.03),
@@ -60,7 +93,7 @@ pub(super) fn parts(first: &[Event], alone: f64, cap: Cap) -> Vec<Part> {
         ]
     } else {
         [
-            (sums(usize::MAX), 0.8),
+            (sums(usize::MAX), MOST),
             (renyi(1.0), 0.08),
             (renyi(2.0), 0.04),
             (renyi(4.0), 0.04),
@@ -73,6 +106,44 @@ pub(super) fn parts(first: &[Event], alone: f64, cap: Cap) -> Vec<Part> {
         delta: whole * share,
     };
     shares.map(part).to_vec()
+}
+
+/// The least noisy charge of this kind whose divergence at `order` is at most `left`; `None` if none is.
+fn largest_within(kind: &[Event], order: f64, left: f64) -> Option<Vec<Event>> {
+    let with_noise = |log2: f64| noisier(kind, log2.exp2());
+    let fits = |log2: f64| rdp::renyi_sum(&with_noise(log2), order) <= left;
+    let (mut low, mut high) = (-3.0, 10.0);
+    if !fits(high) {
+        return None;
+    }
+    for _ in 0..20 {
+        let middle = (low + high) / 2.0;
+        if fits(middle) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    Some(with_noise(high))
+}
+
+/// The same events with `factor` times the noise.
+pub(super) fn noisier(events: &[Event], factor: f64) -> Vec<Event> {
+    let noisier = |event: &Event| {
+        let mut event = *event;
+        match &mut event {
+            Event::SampledGaussian { sigma, .. } | Event::Gaussian { sigma, .. } => {
+                *sigma *= factor;
+            }
+            Event::Laplace { scale, .. } | Event::SampledLaplace { scale, .. } => *scale *= factor,
+            Event::DiscreteLaplace { parameter, .. } => *parameter /= factor,
+            Event::Zcdp { rho } => *rho /= factor * factor,
+            Event::Approximate { epsilon, .. } => *epsilon /= factor,
+            Event::Noise { .. } => {}
+        }
+        event
+    };
+    events.iter().map(noisier).collect()
 }
 
 /// What the charges so far come to under one filter.

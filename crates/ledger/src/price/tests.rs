@@ -1,6 +1,7 @@
 //! Prices against bounds that must hold whatever the accountant's exact figures.
 
 use super::*;
+use noisegate_privacy::{SamplingRate, calibrate};
 use proptest::prelude::*;
 
 fn cap(epsilon: f64, delta: f64) -> Cap {
@@ -8,6 +9,14 @@ fn cap(epsilon: f64, delta: f64) -> Cap {
         epsilon: Epsilon::new(epsilon).unwrap(),
         delta: Delta::new(delta).unwrap(),
     }
+}
+
+fn guaranteed(charges: &[&[Event]], cap: Cap) -> Result<f64, AccountantError> {
+    super::guaranteed(&made(charges), cap)
+}
+
+fn made<'a>(charges: &[&'a [Event]]) -> Vec<Made<'a>> {
+    charges.iter().map(|events| Made::now(events)).collect()
 }
 
 const RUN: Event = Event::SampledGaussian {
@@ -37,7 +46,7 @@ fn later_charges_cost_more_than_the_fixed_schedule_and_less_than_the_sum() {
     assert!(two < 2.2, "two runs of epsilon 1 far below the cap: {two}");
     for runs in [2_usize, 4, 8] {
         let charges = vec![&[RUN][..]; runs];
-        let spent = spent(&charges, cap).unwrap();
+        let spent = spent(&made(&charges), cap).unwrap();
         let fixed = spent.epsilon_if_fixed.unwrap();
         assert!(spent.epsilon >= fixed, "{runs}: {spent:?}");
         assert!(
@@ -93,7 +102,7 @@ fn what_is_said_to_fit_fits_and_a_tenth_more_does_not() {
         sigma: 0.6,
         steps: 120,
     }];
-    let fits = largest_that_fits(&[&spent], &request, &[cap]).unwrap();
+    let fits = largest_that_fits(&made(&[&spent]), &request, &[cap]).unwrap();
     let request_of = |epsilon: f64| {
         // Bisection on the noise for a request of that epsilon.
         let (mut low, mut high) = (0.3_f64, 30.0_f64);
@@ -122,7 +131,7 @@ fn what_is_said_to_fit_fits_and_a_tenth_more_does_not() {
     assert!(price(&exact) <= 6.0, "{fits} {exact:?} {}", price(&exact));
     assert!(price(&more) > 6.0, "{fits} {more:?} {}", price(&more));
     let full = [Event::Zcdp { rho: 5.0 }];
-    assert_eq!(largest_that_fits(&[&full], &request, &[cap]), None);
+    assert_eq!(largest_that_fits(&made(&[&full]), &request, &[cap]), None);
 }
 
 #[test]
@@ -174,6 +183,51 @@ proptest! {
     }
 }
 
+/// A run of that epsilon at half of `cap(_, 1e-5)`'s delta: two of them state all of it.
+fn run_of(epsilon: f64) -> [Event; 1] {
+    let target = calibrate::Target {
+        epsilon: Epsilon::new(epsilon).unwrap(),
+        delta: Delta::new(5e-6).unwrap(),
+        sampling_rate: SamplingRate::new(0.05).unwrap(),
+    };
+    let sigma = calibrate::noise_multiplier(&target, 120, &[]).unwrap();
+    [Event::SampledGaussian {
+        q: 0.05,
+        sigma: sigma.get(),
+        steps: 120,
+    }]
+}
+
+#[test]
+fn two_runs_whose_stated_budgets_add_up_to_the_cap_fit() {
+    for (first, second, together) in [
+        (7.0, 1.0, 8.0),
+        (6.0, 2.0, 8.0),
+        (4.0, 4.0, 8.0),
+        (2.0, 1.0, 3.0),
+        (0.9, 0.1, 1.0),
+    ] {
+        let (one, other) = (run_of(first), run_of(second));
+        let price = guaranteed(&[&one, &other], cap(together, 1e-5)).unwrap();
+        assert!(price <= together, "{first} + {second} are priced {price}");
+    }
+}
+
+#[test]
+fn an_account_begun_by_an_older_program_keeps_its_division() {
+    let (one, other) = (run_of(7.0), run_of(1.0));
+    let cap = cap(8.0, 1e-5);
+    let begun_by = |accountant| {
+        let charges = [Made::by(accountant, &one), Made::now(&other)];
+        super::guaranteed(&charges, cap).unwrap()
+    };
+    let (old, new) = (
+        begun_by("noisegate-accountant-1"),
+        begun_by(ACCOUNTANT_VERSION),
+    );
+    assert!(old > 8.0 && new <= 8.0, "{old} {new}");
+}
+
 #[test]
 fn the_parts_of_delta_never_exceed_the_whole() {
     let cap = cap(5.0, 1e-6);
@@ -183,7 +237,10 @@ fn the_parts_of_delta_never_exceed_the_whole() {
     }];
     for first in [&[RUN], &laplace] {
         let alone = accountant::epsilon(first, cap.delta).unwrap().epsilon;
-        let sum: f64 = parts(first, alone, cap).iter().map(|part| part.delta).sum();
+        let sum: f64 = parts(first, alone, cap, Rule::NEWEST)
+            .iter()
+            .map(|part| part.delta)
+            .sum();
         assert!(sum <= 1e-6 * (1.0 - NOISE_SHARE) && sum > 0.99e-6, "{sum}");
     }
 }

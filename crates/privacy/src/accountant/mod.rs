@@ -30,8 +30,11 @@ use events::SCALE_MIN;
 use pair::{Base, Pair, pair_of};
 use serde::Serialize;
 
-/// Names the formulas below in reports; raised whenever a value could change.
-pub const ACCOUNTANT_VERSION: &str = "noisegate-accountant-1";
+/// Names the formulas below, and how the ledger prices with them, in reports and in ledger entries;
+/// raised whenever a value could change.
+///
+/// 2 has the bounds of 1; the ledger divides a cap's delta by another rule.
+pub const ACCOUNTANT_VERSION: &str = "noisegate-accountant-2";
 
 /// A sound bound, and how it came about.
 #[derive(Debug, Clone, PartialEq, Serialize)]
