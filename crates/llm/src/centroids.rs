@@ -9,6 +9,11 @@
 //! centroids know the labels from the private records, through a trained encoder, at a small
 //! price: so they may say what a text is about better than the generator does.
 //!
+//! A label of few records has a centroid that is noise. What was released tells that too: noise of
+//! standard deviation `s` in `d` dimensions has a squared norm of `d s^2`, give or take
+//! `s^2 sqrt(2 d)`, and a sum that [stands out](Centroids::stands_out) has more than three of these
+//! beyond. The others say nothing about any text.
+//!
 //! # Source
 //! The nearest-centroid rule: Tibshirani, Hastie, Narasimhan and Chu, "Diagnosis of multiple
 //! cancer types by shrunken centroids of gene expression", 2002, without the shrinking.
@@ -26,9 +31,13 @@ pub struct Centroids {
     labels: Vec<String>,
     dim: usize,
     centroids: Vec<Vec<f32>>,
+    /// Of each label's noised sum.
+    norms: Vec<f64>,
+    /// Standard deviation of each number of a noised sum.
+    noise: f64,
 }
 
-/// Where an embedding lies among the centroids.
+/// Where an embedding lies among the centroids that stand out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Nearest {
     /// Index of the nearest label.
@@ -65,6 +74,16 @@ impl Centroids {
                 self.centroids.len()
             ));
         }
+        let finite = |value: &f64| value.is_finite() && *value >= 0.0;
+        if self.norms.len() != self.labels.len() || !self.norms.iter().all(finite) {
+            return Err(format!(
+                "`norms` needs a finite number for each of {} labels",
+                self.labels.len()
+            ));
+        }
+        if !finite(&self.noise) {
+            return Err("`noise` is no standard deviation".to_owned());
+        }
         let wrong = |centroid: &&Vec<f32>| {
             centroid.len() != self.dim || centroid.iter().any(|value| !value.is_finite())
         };
@@ -88,27 +107,39 @@ impl Centroids {
         self.dim
     }
 
-    /// The nearest label by cosine.
+    /// Whether the noised sum of a label is longer than noise alone would be.
+    ///
+    /// # Panics
+    /// Panics if there is no such label.
+    pub fn stands_out(&self, label: usize) -> bool {
+        let dim = self.dim as f64;
+        self.norms[label].powi(2) > self.noise.powi(2) * (dim + 3.0 * (2.0 * dim).sqrt())
+    }
+
+    /// The nearest label by cosine, of those that [stand out](Self::stands_out); `None` if none does.
     ///
     /// # Panics
     /// Panics if `embedding` is not [`dim`](Self::dim) wide.
-    pub fn nearest(&self, embedding: &[f32]) -> Nearest {
+    pub fn nearest(&self, embedding: &[f32]) -> Option<Nearest> {
         assert_eq!(embedding.len(), self.dim, "width of the embedding");
-        let mut best = (f32::NEG_INFINITY, 0);
+        let mut best = (f32::NEG_INFINITY, None);
         let mut second = f32::NEG_INFINITY;
         for (label, centroid) in self.centroids.iter().enumerate() {
+            if !self.stands_out(label) {
+                continue;
+            }
             let similarity = cosine(embedding, centroid);
             if similarity > best.0 {
                 second = best.0;
-                best = (similarity, label);
+                best = (similarity, Some(label));
             } else {
                 second = second.max(similarity);
             }
         }
-        Nearest {
-            label: best.1,
+        best.1.map(|label| Nearest {
+            label,
             margin: best.0 - second,
-        }
+        })
     }
 }
 
@@ -132,20 +163,49 @@ mod tests {
     fn the_nearest_label_is_found_by_direction_alone() {
         let centroids = read(
             r#"{"format": 1, "labels": ["a", "b", "c"], "dim": 2,
-                "centroids": [[1, 0], [0, 5], [-1, 0]]}"#,
+                "centroids": [[1, 0], [0, 5], [-1, 0]],
+                "norms": [7, 7, 7], "noise": 1}"#,
         )
         .unwrap();
-        let nearest = centroids.nearest(&[0.3, 0.4]);
+        let nearest = centroids.nearest(&[0.3, 0.4]).unwrap();
         assert_eq!(centroids.labels()[nearest.label], "b");
         assert!((nearest.margin - 0.2).abs() < 1e-6, "{nearest:?}");
-        assert_eq!(centroids.nearest(&[3.0, -0.1]).label, 0);
-        assert_eq!(centroids.nearest(&[0.0, 0.0]).margin, 0.0);
+        assert_eq!(centroids.nearest(&[3.0, -0.1]).unwrap().label, 0);
+        assert_eq!(centroids.nearest(&[0.0, 0.0]).unwrap().margin, 0.0);
+    }
+
+    #[test]
+    fn a_centroid_of_noise_says_nothing() {
+        // Noise of 2 in 8 dimensions: squared norm 32, give or take 16.
+        let of = |norms: &str| {
+            let one = |at: usize| {
+                let number = |i: usize| if i == at { "1" } else { "0" };
+                (0..8).map(number).collect::<Vec<_>>().join(", ")
+            };
+            read(&format!(
+                r#"{{"format": 1, "labels": ["a", "b"], "dim": 8,
+                    "centroids": [[{}], [{}]], "norms": {norms}, "noise": 2}}"#,
+                one(0),
+                one(1)
+            ))
+            .unwrap()
+        };
+        let near_a = [1.0, 0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let both = of("[9, 9]");
+        assert!(both.stands_out(0) && both.stands_out(1));
+        assert_eq!(both.nearest(&near_a).unwrap().label, 0);
+        let second = of("[8.9, 9]");
+        assert!(!second.stands_out(0) && second.stands_out(1));
+        let nearest = second.nearest(&near_a).unwrap();
+        assert_eq!((nearest.label, nearest.margin), (1, f32::INFINITY));
+        assert_eq!(of("[6, 5]").nearest(&near_a), None);
     }
 
     #[test]
     fn a_single_label_is_always_the_nearest() {
-        let text = r#"{"format": 1, "labels": ["a"], "dim": 1, "centroids": [[-1]]}"#;
-        let nearest = read(text).unwrap().nearest(&[1.0]);
+        let text = r#"{"format": 1, "labels": ["a"], "dim": 1, "centroids": [[-1]],
+            "norms": [1], "noise": 0}"#;
+        let nearest = read(text).unwrap().nearest(&[1.0]).unwrap();
         assert_eq!((nearest.label, nearest.margin), (0, f32::INFINITY));
     }
 
@@ -153,24 +213,32 @@ mod tests {
     fn a_file_of_another_kind_is_refused() {
         for (text, problem) in [
             (
-                r#"{"format": 2, "labels": [], "dim": 1, "centroids": []}"#,
+                r#"{"format": 2, "labels": [], "dim": 1, "centroids": [], "norms": [1], "noise": 1}"#,
                 "format 2",
             ),
             (
-                r#"{"format": 1, "labels": [], "dim": 1, "centroids": []}"#,
+                r#"{"format": 1, "labels": [], "dim": 1, "centroids": [], "norms": [1], "noise": 1}"#,
                 "0 labels",
             ),
             (
-                r#"{"format": 1, "labels": ["a", "b"], "dim": 1, "centroids": [[1]]}"#,
+                r#"{"format": 1, "labels": ["a", "b"], "dim": 1, "centroids": [[1]], "norms": [1], "noise": 1}"#,
                 "2 labels and 1",
             ),
             (
-                r#"{"format": 1, "labels": ["a"], "dim": 2, "centroids": [[1]]}"#,
+                r#"{"format": 1, "labels": ["a"], "dim": 2, "centroids": [[1]], "norms": [1], "noise": 1}"#,
                 "of 1 numbers",
             ),
             (
-                r#"{"format": 1, "labels": ["a"], "dim": 1, "centroids": [[1e60]]}"#,
+                r#"{"format": 1, "labels": ["a"], "dim": 1, "centroids": [[1e60]], "norms": [1], "noise": 1}"#,
                 "finite",
+            ),
+            (
+                r#"{"format": 1, "labels": ["a"], "dim": 1, "centroids": [[1]], "norms": [], "noise": 1}"#,
+                "`norms`",
+            ),
+            (
+                r#"{"format": 1, "labels": ["a"], "dim": 1, "centroids": [[1]], "norms": [1], "noise": -1}"#,
+                "`noise`",
             ),
             ("[]", "centroids.json"),
             (r#"{"format": 1"#, "EOF"),

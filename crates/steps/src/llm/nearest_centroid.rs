@@ -28,6 +28,8 @@ struct Count {
     agreed: usize,
     /// Samples that leave with this label.
     kept: usize,
+    /// Whether its centroid stands out of the noise. Samples of one that does not keep it.
+    stands_out: bool,
 }
 
 impl Step for NearestCentroid {
@@ -50,14 +52,26 @@ impl Step for NearestCentroid {
             margin: with.float("margin")? as f32,
             keep_per_label: with.count("keep_per_label")?,
         };
-        let nearest: Vec<Nearest> = embeddings.iter().map(|it| centroids.nearest(it)).collect();
-        let (kept, counts) = rule.apply(&samples, &nearest, centroids.labels());
+        let nearest: Vec<_> = embeddings.iter().map(|it| centroids.nearest(it)).collect();
+        let stand_out: Vec<bool> = (0..centroids.labels().len())
+            .map(|label| centroids.stands_out(label))
+            .collect();
+        let (kept, counts) = rule.apply(&samples, &nearest, centroids.labels(), &stand_out);
         context.note(format!(
             "{} of {} samples lie nearest to their label; {} are kept",
             counts.iter().map(|count| count.agreed).sum::<usize>(),
             samples.len(),
             kept.len()
         ));
+        let told = stand_out.iter().filter(|it| **it).count();
+        if told < stand_out.len() {
+            context.note(format!(
+                "the centroids of {} of {} labels are lost in the noise; samples of these keep their label; \
+                 more epsilon for the centroids, or more records of these labels, would tell",
+                stand_out.len() - told,
+                stand_out.len()
+            ));
+        }
         let path = context.work.join("samples.jsonl");
         samples::write(&path, &kept)?;
         let report = context.work.join("report.json");
@@ -87,13 +101,16 @@ impl Rule {
     fn apply(
         &self,
         samples: &[Sample],
-        nearest: &[Nearest],
+        nearest: &[Option<Nearest>],
         labels: &[String],
+        stand_out: &[bool],
     ) -> (Vec<Sample>, Vec<Count>) {
         let mut counts: Vec<Count> = labels
             .iter()
-            .map(|label| Count {
+            .zip(stand_out)
+            .map(|(label, &stands_out)| Count {
                 label: label.clone(),
+                stands_out,
                 ..Count::default()
             })
             .collect();
@@ -103,13 +120,18 @@ impl Rule {
             .collect();
         let mut assigned: Vec<Option<usize>> = Vec::with_capacity(samples.len());
         for (given, nearest) in given.iter().zip(nearest) {
-            let agrees = *given == Some(nearest.label);
+            let agrees = given.is_some() && *given == nearest.map(|it| it.label);
             if let Some(own) = given {
                 counts[*own].given += 1;
                 counts[*own].agreed += usize::from(agrees);
             }
-            let kept = nearest.margin >= self.margin && (agrees || self.relabel);
-            assigned.push(kept.then_some(nearest.label));
+            assigned.push(match (given, nearest) {
+                (Some(own), _) if !stand_out[*own] => Some(*own),
+                (_, Some(it)) if it.margin >= self.margin && (agrees || self.relabel) => {
+                    Some(it.label)
+                }
+                _ => None,
+            });
         }
         restore(&given, &mut assigned, labels.len());
         let mut chosen: Vec<Vec<usize>> = vec![Vec::new(); labels.len()];
@@ -121,9 +143,9 @@ impl Rule {
         let mut kept: Vec<(usize, usize)> = Vec::new();
         for (label, indices) in chosen.iter_mut().enumerate() {
             if self.keep_per_label > 0 {
-                let clearest_first = |a: &usize, b: &usize| -> Ordering {
-                    nearest[*b].margin.total_cmp(&nearest[*a].margin)
-                };
+                let margin = |at: usize| nearest[at].map_or(0.0, |it| it.margin);
+                let clearest_first =
+                    |a: &usize, b: &usize| -> Ordering { margin(*b).total_cmp(&margin(*a)) };
                 indices.sort_by(clearest_first);
                 indices.truncate(self.keep_per_label);
             }
@@ -169,6 +191,10 @@ mod tests {
 
     /// Labels of the kept samples by their texts, with three samples of `a` and one of `b`.
     fn kept(rule: &Rule) -> (Vec<(String, String)>, Vec<Count>) {
+        kept_if(rule, [true, true])
+    }
+
+    fn kept_if(rule: &Rule, stand_out: [bool; 2]) -> (Vec<(String, String)>, Vec<Count>) {
         let sample = |text: &str, label: &str| Sample {
             text: text.to_owned(),
             label: label.to_owned(),
@@ -181,9 +207,9 @@ mod tests {
             sample("clear b", "b"),
         ];
         let nearest = [(0, 0.5), (1, 0.2), (0, 0.01), (1, 0.4)]
-            .map(|(label, margin)| Nearest { label, margin });
+            .map(|(label, margin)| Some(Nearest { label, margin }));
         let labels = ["a".to_owned(), "b".to_owned()];
-        let (kept, counts) = rule.apply(&samples, &nearest, &labels);
+        let (kept, counts) = rule.apply(&samples, &nearest, &labels, &stand_out);
         (
             kept.into_iter().map(|it| (it.text, it.label)).collect(),
             counts,
@@ -204,7 +230,8 @@ mod tests {
                 label: "a".to_owned(),
                 given: 3,
                 agreed: 2,
-                kept: 2
+                kept: 2,
+                stands_out: true,
             }
         );
         let (relabelled, counts) = kept(&Rule {
@@ -216,6 +243,24 @@ mod tests {
             (counts[1].given, counts[1].agreed, counts[1].kept),
             (1, 1, 2)
         );
+    }
+
+    #[test]
+    fn samples_of_a_label_lost_in_noise_keep_it() {
+        let rule = Rule {
+            relabel: true,
+            margin: 0.3,
+            ..KEEP_ALL
+        };
+        let (told, _) = kept(&rule);
+        assert_eq!(texts(&told), ["clear a", "clear b"]);
+        let (untold, counts) = kept_if(&rule, [false, true]);
+        assert_eq!(
+            texts(&untold),
+            ["clear a", "rather b", "faint a", "clear b"]
+        );
+        assert_eq!(untold[1].1, "a");
+        assert!(!counts[0].stands_out && counts[1].stands_out);
     }
 
     #[test]
