@@ -60,52 +60,65 @@ pub fn kernels(bytes: &[u8]) {
 fn kernel(which: u8, from: &mut Reader<'_>) -> Option<()> {
     let mut next = || from.u32().ok();
     let (m, k, n) = (next()?, next()?, next()?);
-    // Slices of at most 64 Ki numbers, that fit the sizes half of the time.
-    let mut slice = |fitting: u64| {
-        let drawn = u64::from(next()?);
-        let len = if drawn & 1 == 0 { fitting } else { drawn >> 1 };
-        Some(vec![1.0_f32; (len & 0xffff) as usize])
-    };
-    let product = Product {
-        m: small(m),
-        k: small(k),
-        n: small(n),
-        trans_a: which & 8 != 0,
-        trans_b: which & 16 != 0,
-    };
     let rows = [k, n, k ^ n];
     let offset = u64::from(m) << (which >> 3);
     match which & 7 {
-        0 | 1 => {
-            let (a, b) = (slice(product.a_len())?, slice(product.b_len())?);
-            let mut c = slice(product.c_len())?;
-            let done = matmul(product, &a, &b, &mut c, which & 1 == 0);
-            let fits = [
-                (&a, product.a_len()),
-                (&b, product.b_len()),
-                (&c, product.c_len()),
-            ];
-            let fits = fits.iter().all(|(list, len)| list.len() as u64 == *len);
-            assert_eq!(done.is_ok(), fits);
-        }
+        0 | 1 => product(which, [m, k, n].map(small), from)?,
         2 => {
             // The host reserves the result before it gathers.
             if gathered_len(small(n), rows.len()).is_ok_and(|len| len < 1 << 20) {
-                let _ = gather(&slice(u64::from(k))?, offset, small(n), &rows);
+                let _ = gather(&slice(u64::from(k), from)?, offset, small(n), &rows);
             }
         }
         3 => {
-            let values = slice(3 * u64::from(small(n)))?;
-            let _ = scatter_add(&mut slice(u64::from(k))?, offset, small(n), &rows, &values);
+            let values = slice(3 * u64::from(small(n)), from)?;
+            let mut table = slice(u64::from(k), from)?;
+            let _ = scatter_add(&mut table, offset, small(n), &rows, &values);
         }
         4 => {
-            let _ = range(&slice(u64::from(k))?, offset, u64::from(n));
+            let _ = range(&slice(u64::from(k), from)?, offset, u64::from(n));
         }
         _ => {
-            let _ = add(&mut slice(u64::from(k))?, &slice(u64::from(k))?);
+            let (mut into, values) = (slice(u64::from(k), from)?, slice(u64::from(k), from)?);
+            let _ = add(&mut into, &values);
         }
     }
     Some(())
+}
+
+/// A product is computed exactly if its strides and lengths fit.
+fn product(which: u8, [m, k, n]: [u32; 3], from: &mut Reader<'_>) -> Option<()> {
+    // Small gaps half of the time, else anything.
+    let mut stride = |columns: u32| {
+        let drawn = from.u32().ok()?;
+        let small = columns.saturating_add(drawn >> 1 & 7);
+        Some(if drawn & 1 == 0 { small } else { drawn >> 1 })
+    };
+    let (trans_a, trans_b) = (which & 8 != 0, which & 16 != 0);
+    let product = Product {
+        m,
+        k,
+        n,
+        lda: stride(if trans_a { m } else { k })?,
+        ldb: stride(if trans_b { k } else { n })?,
+        ldc: stride(n)?,
+        trans_a,
+        trans_b,
+    };
+    let lens = [product.a(), product.b(), product.c()].map(|matrix| matrix.numbers());
+    let mut list = |i: usize| slice(lens[i].unwrap_or(0), from);
+    let (a, b, mut c) = (list(0)?, list(1)?, list(2)?);
+    let fits = [&a, &b, &c].map(|list| Ok(list.len() as u64)) == lens;
+    let done = matmul(product, &a, &b, &mut c, which & 1 == 0);
+    assert_eq!(done.is_ok(), fits);
+    Some(())
+}
+
+/// At most 64 Ki numbers, as many as fit half of the time.
+fn slice(fitting: u64, from: &mut Reader<'_>) -> Option<Vec<f32>> {
+    let drawn = u64::from(from.u32().ok()?);
+    let len = if drawn & 1 == 0 { fitting } else { drawn >> 1 };
+    Some(vec![1.0; (len & 0xffff) as usize])
 }
 
 /// Mostly a size that can be computed, sometimes any.

@@ -10,12 +10,22 @@
 
 use gemm::Parallelism;
 
+pub use crate::bindings::noisegate::client::kernels::Product;
+
 /// Why a kernel refuses; becomes a trap in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
     /// Sizes whose product does not fit, or is not allowed.
     #[error("the kernel's sizes are too large")]
     TooLarge,
+    /// Rows that overlap.
+    #[error("rows of {columns} numbers lie only {stride} apart")]
+    Stride {
+        /// From one row to the next.
+        stride: u32,
+        /// Numbers of a row.
+        columns: u32,
+    },
     /// A list whose length is not what the sizes say.
     #[error("a list has {found} numbers, but the sizes say {expected}")]
     Length {
@@ -42,40 +52,74 @@ pub enum KernelError {
     Memory,
 }
 
-/// Sizes of `c[m,n] = op(a)[m,k] * op(b)[k,n]`.
+/// How a matrix lies in memory: row after row, `ld` numbers from one to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Product {
-    /// Rows of the result.
-    pub m: u32,
-    /// The summed dimension.
-    pub k: u32,
-    /// Columns of the result.
-    pub n: u32,
-    /// `a` is stored `[k,m]`.
-    pub trans_a: bool,
-    /// `b` is stored `[n,k]`.
-    pub trans_b: bool,
+pub struct Stored {
+    rows: u32,
+    columns: u32,
+    ld: u32,
+    transposed: bool,
+}
+
+impl Stored {
+    fn new((rows, columns): (u32, u32), ld: u32, transposed: bool) -> Self {
+        let (rows, columns) = if transposed {
+            (columns, rows)
+        } else {
+            (rows, columns)
+        };
+        Stored {
+            rows,
+            columns,
+            ld,
+            transposed,
+        }
+    }
+
+    /// Numbers from the first to the last one; the arithmetic cannot overflow.
+    ///
+    /// # Errors
+    /// [`KernelError::Stride`] if rows overlap.
+    pub fn numbers(&self) -> Result<u64, KernelError> {
+        if self.ld < self.columns {
+            return Err(KernelError::Stride {
+                stride: self.ld,
+                columns: self.columns,
+            });
+        }
+        if self.rows == 0 || self.columns == 0 {
+            return Ok(0);
+        }
+        Ok(u64::from(self.rows - 1) * u64::from(self.ld) + u64::from(self.columns))
+    }
+
+    /// Row and column strides of the matrix as it reads.
+    fn strides(&self) -> (isize, isize) {
+        // With one row there is no next one. Both are at most the length of a slice.
+        let ld = if self.rows > 1 { self.ld } else { self.columns } as isize;
+        if self.transposed { (1, ld) } else { (ld, 1) }
+    }
 }
 
 impl Product {
-    /// Numbers in `a`; cannot overflow.
-    pub fn a_len(&self) -> u64 {
-        u64::from(self.m) * u64::from(self.k)
+    /// The left side.
+    pub fn a(&self) -> Stored {
+        Stored::new((self.m, self.k), self.lda, self.trans_a)
     }
 
-    /// Numbers in `b`; cannot overflow.
-    pub fn b_len(&self) -> u64 {
-        u64::from(self.k) * u64::from(self.n)
+    /// The right side.
+    pub fn b(&self) -> Stored {
+        Stored::new((self.k, self.n), self.ldb, self.trans_b)
     }
 
-    /// Numbers in `c`; cannot overflow.
-    pub fn c_len(&self) -> u64 {
-        u64::from(self.m) * u64::from(self.n)
+    /// The result.
+    pub fn c(&self) -> Stored {
+        Stored::new((self.m, self.n), self.ldc, false)
     }
 
     /// Floating-point operations, saturating.
     pub fn flops(&self) -> u64 {
-        self.a_len()
+        (u64::from(self.m) * u64::from(self.k))
             .saturating_mul(u64::from(self.n))
             .saturating_mul(2)
     }
@@ -109,10 +153,11 @@ fn span(end: usize, offset: u64, len: u64) -> Result<std::ops::Range<usize>, Ker
 
 /// `c = op(a) * op(b)`, or `c += op(a) * op(b)` when `accumulate`.
 ///
-/// - `a`, `b`, `c`: row-major, lengths exactly as `product` says.
+/// - `a`, `b`, `c`: as long as `product` says ([`Stored::numbers`]); what lies between the rows
+///   of `c` is left alone.
 ///
 /// # Errors
-/// [`KernelError::Length`] if a slice has another length.
+/// [`KernelError::Length`] if a slice has another length, [`KernelError::Stride`] if rows overlap.
 pub fn matmul(
     product: Product,
     a: &[f32],
@@ -120,34 +165,28 @@ pub fn matmul(
     c: &mut [f32],
     accumulate: bool,
 ) -> Result<(), KernelError> {
-    expect_len(product.a_len(), a.len())?;
-    expect_len(product.b_len(), b.len())?;
-    expect_len(product.c_len(), c.len())?;
+    expect_len(product.a().numbers()?, a.len())?;
+    expect_len(product.b().numbers()?, b.len())?;
+    expect_len(product.c().numbers()?, c.len())?;
     if c.is_empty() {
         return Ok(());
     }
-    if product.k == 0 {
+    let (m, k, n) = (product.m as usize, product.k as usize, product.n as usize);
+    if k == 0 {
         if !accumulate {
-            c.fill(0.0);
+            for row in c.chunks_mut(product.ldc as usize) {
+                row[..n].fill(0.0);
+            }
         }
         return Ok(());
     }
-    let (m, k, n) = (product.m as usize, product.k as usize, product.n as usize);
-    // Strides fit an isize: each is at most the length of a slice in memory.
-    let (a_row, a_col) = if product.trans_a {
-        (1, m as isize)
-    } else {
-        (k as isize, 1)
-    };
-    let (b_row, b_col) = if product.trans_b {
-        (1, k as isize)
-    } else {
-        (n as isize, 1)
-    };
+    let (a_row, a_column) = product.a().strides();
+    let (b_row, b_column) = product.b().strides();
+    let (c_row, c_column) = product.c().strides();
     let alpha = if accumulate { 1.0 } else { 0.0 };
-    // SAFETY: `a`, `b` and `c` hold exactly m*k, k*n and m*n initialised
-    // numbers (checked above), the strides address each of them once within
-    // those bounds, and `c` is borrowed mutably, so it overlaps neither.
+    // SAFETY: the strides reach from the first to the last number of each matrix,
+    // which is what `a`, `b` and `c` were found to hold above; rows of `c` do not
+    // overlap, and `c` is borrowed mutably, so it overlaps neither `a` nor `b`.
     #[allow(unsafe_code, reason = "gemm takes pointers and strides")]
     unsafe {
         gemm::gemm(
@@ -155,14 +194,14 @@ pub fn matmul(
             n,
             k,
             c.as_mut_ptr(),
-            1,
-            n as isize,
+            c_column,
+            c_row,
             accumulate,
             a.as_ptr(),
-            a_col,
+            a_column,
             a_row,
             b.as_ptr(),
-            b_col,
+            b_column,
             b_row,
             alpha,
             1.0,
@@ -182,6 +221,9 @@ pub(crate) fn warm_up() {
         m: 32,
         k: 32,
         n: 32,
+        lda: 32,
+        ldb: 32,
+        ldc: 32,
         trans_a: false,
         trans_b: false,
     };

@@ -12,7 +12,7 @@
 //! in WebAssembly instructions at one fuel each, so that a fuel limit bounds
 //! time. [`FLOPS_MAX`] bounds a single kernel, which nothing can interrupt.
 //!
-//! Start with [`link`]; the arithmetic is in [`math`].
+//! Start with `link`; the arithmetic is in [`math`].
 
 pub mod math;
 
@@ -62,7 +62,7 @@ pub fn fuel(flops: u64, numbers: u64) -> u64 {
     numbers.saturating_add(flops / 16).saturating_add(100)
 }
 
-/// Offers the kernels to a component; beside them only frozen WASI is ever offered ([`crate::wasi`]).
+/// Offers the kernels to a component; beside them only frozen WASI is ever offered (`wasi.rs`).
 ///
 /// # Errors
 /// Only if an item is defined twice, which cannot happen here.
@@ -132,73 +132,47 @@ fn link_handles(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
 }
 
 fn link_products(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
-    type Gemm = (Vec<f32>, Vec<f32>, u32, u32, u32, bool, bool);
     kernels.func_wrap(
         "gemm",
-        |mut store: Caller<'_>, (a, b, m, k, n, trans_a, trans_b): Gemm| {
-            let product = Product {
-                m,
-                k,
-                n,
-                trans_a,
-                trans_b,
-            };
+        |mut store: Caller<'_>, (a, b, product): (Vec<f32>, Vec<f32>, Product)| {
             charge_product(&mut store, product)?;
-            store.data().reserve(product.c_len())?;
-            let mut c = vec![0.0; product.c_len() as usize];
+            let mut c = room_for(store.data(), product)?;
             matmul(product, &a, &b, &mut c, false)?;
             Ok((c,))
         },
     )?;
 
-    type GemmW = (Vec<f32>, Resource<Tensor>, u64, u32, u32, u32, bool);
+    type GemmW = (Vec<f32>, Resource<Tensor>, u64, Product);
     kernels.func_wrap(
         "gemm-w",
-        |mut store: Caller<'_>, (a, w, offset, m, k, n, trans_b): GemmW| {
-            let product = Product {
-                m,
-                k,
-                n,
-                trans_a: false,
-                trans_b,
-            };
+        |mut store: Caller<'_>, (a, w, offset, product): GemmW| {
             charge_product(&mut store, product)?;
             let host = store.data();
-            let w = range(host.tensor(w.rep())?, offset, product.b_len())?;
-            host.reserve(product.c_len())?;
-            let mut c = vec![0.0; product.c_len() as usize];
+            let w = range(host.tensor(w.rep())?, offset, product.b().numbers()?)?;
+            let mut c = room_for(host, product)?;
             matmul(product, &a, w, &mut c, false)?;
             Ok((c,))
         },
     )?;
 
-    type GemmAcc = (
-        Resource<Accum>,
-        u64,
-        Vec<f32>,
-        Vec<f32>,
-        u32,
-        u32,
-        u32,
-        bool,
-        bool,
-    );
+    type GemmAcc = (Resource<Accum>, u64, Vec<f32>, Vec<f32>, Product);
     kernels.func_wrap(
         "gemm-acc",
-        |mut store: Caller<'_>, (_into, offset, a, b, m, k, n, trans_a, trans_b): GemmAcc| {
-            let product = Product {
-                m,
-                k,
-                n,
-                trans_a,
-                trans_b,
-            };
+        |mut store: Caller<'_>, (_into, offset, a, b, product): GemmAcc| {
             charge_product(&mut store, product)?;
-            let c = range_mut(store.data_mut().accum_mut()?, offset, product.c_len())?;
+            let len = product.c().numbers()?;
+            let c = range_mut(store.data_mut().accum_mut()?, offset, len)?;
             matmul(product, &a, &b, c, true)?;
             Ok(())
         },
     )
+}
+
+/// Zeros for the result of a product, if the instance may have them.
+fn room_for(host: &Host, product: Product) -> Result<Vec<f32>, KernelError> {
+    let len = product.c().numbers()?;
+    host.reserve(len)?;
+    Ok(vec![0.0; len as usize])
 }
 
 fn link_rows(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
@@ -228,10 +202,11 @@ fn link_rows(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
 }
 
 fn charge_product(store: &mut Caller<'_>, product: Product) -> Result<()> {
-    let numbers = product
-        .a_len()
-        .saturating_add(product.b_len())
-        .saturating_add(product.c_len());
+    let lengths = [product.a(), product.b(), product.c()].map(|matrix| matrix.numbers());
+    let mut numbers = 0_u64;
+    for len in lengths {
+        numbers = numbers.saturating_add(len?);
+    }
     let flops = product.flops();
     charge(store, fuel(flops, numbers))?;
     if flops > FLOPS_MAX {

@@ -11,6 +11,29 @@ use proptest::prelude::*;
 use crate::support::Text;
 use crate::support_session::{declaration, limits, unit};
 
+/// A product without gaps.
+fn packed((m, k, n): (u32, u32, u32), trans_a: bool, trans_b: bool) -> Product {
+    Product {
+        m,
+        k,
+        n,
+        lda: if trans_a { m } else { k },
+        ldb: if trans_b { k } else { n },
+        ldc: n,
+        trans_a,
+        trans_b,
+    }
+}
+
+/// Lengths of `a`, `b` and `c`; an error if rows overlap.
+fn lengths(product: Product) -> Result<[u64; 3], KernelError> {
+    Ok([
+        product.a().numbers()?,
+        product.b().numbers()?,
+        product.c().numbers()?,
+    ])
+}
+
 /// Sizes a caller means, and sizes it must not get away with.
 fn size() -> impl Strategy<Value = u32> {
     prop_oneof![
@@ -30,25 +53,29 @@ fn numbers(len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i * 7 + 3) % 11) as f32 - 5.0).collect()
 }
 
-fn at(product: Product, values: &[f32], row: usize, column: usize, is_a: bool) -> f32 {
-    let (rows, columns, transposed) = if is_a {
-        (product.m as usize, product.k as usize, product.trans_a)
-    } else {
-        (product.k as usize, product.n as usize, product.trans_b)
-    };
-    if transposed {
-        values[column * rows + row]
-    } else {
-        values[row * columns + column]
-    }
-}
-
+/// `c[i, j] += a[i, l] * b[l, j]`, with every place written out.
 fn naive(product: Product, a: &[f32], b: &[f32], c: &mut [f32]) {
-    for i in 0..product.m as usize {
-        for j in 0..product.n as usize {
-            for l in 0..product.k as usize {
-                c[i * product.n as usize + j] +=
-                    at(product, a, i, l, true) * at(product, b, l, j, false);
+    let place = |row: u32, column: u32, stride: u32, transposed: bool| {
+        let (row, column) = if transposed {
+            (column, row)
+        } else {
+            (row, column)
+        };
+        (row * stride + column) as usize
+    };
+    let Product {
+        lda,
+        ldb,
+        ldc,
+        trans_a,
+        trans_b,
+        ..
+    } = product;
+    for i in 0..product.m {
+        for j in 0..product.n {
+            for l in 0..product.k {
+                c[place(i, j, ldc, false)] +=
+                    a[place(i, l, lda, trans_a)] * b[place(l, j, ldb, trans_b)];
             }
         }
     }
@@ -56,36 +83,67 @@ fn naive(product: Product, a: &[f32], b: &[f32], c: &mut [f32]) {
 
 proptest! {
     #[test]
-    fn a_product_of_any_shape_is_right(
-        m in 0_u32..24, k in 0_u32..24, n in 0_u32..24,
+    fn a_product_of_any_shape_and_strides_is_right(
+        m in 0_u32..24, k in 0_u32..24, n in 0_u32..24, gaps in (0_u32..9, 0_u32..9, 0_u32..9),
         trans_a: bool, trans_b: bool, accumulate: bool,
     ) {
-        let product = Product { m, k, n, trans_a, trans_b };
-        let (a, b) = (numbers((m * k) as usize), numbers((k * n) as usize));
-        let mut found = numbers((m * n) as usize);
-        let mut expected = if accumulate { found.clone() } else { vec![0.0; found.len()] };
+        let mut product = packed((m, k, n), trans_a, trans_b);
+        product.lda += gaps.0;
+        product.ldb += gaps.1;
+        product.ldc += gaps.2;
+        let [a, b, c] = lengths(product).unwrap().map(|len| numbers(len as usize));
+        let mut expected = c.clone();
+        if !accumulate {
+            for row in expected.chunks_mut(product.ldc.max(1) as usize) {
+                row[..n as usize].fill(0.0);
+            }
+        }
         naive(product, &a, &b, &mut expected);
+        let mut found = c;
         matmul(product, &a, &b, &mut found, accumulate).unwrap();
-        // Small integers: every order of summation is exact.
+        // Small integers: every order of summation is exact. What lies in the gaps stays.
         prop_assert_eq!(found, expected);
     }
 
     #[test]
-    fn a_product_is_computed_only_if_all_three_lengths_fit(
-        m in size(), k in size(), n in size(),
-        a in 0_usize..500, b in 0_usize..500, c in 0_usize..500,
+    fn a_product_is_computed_only_if_strides_and_all_three_lengths_fit(
+        m in size(), k in size(), n in size(), strides in (size(), size(), size()),
+        gaps: [bool; 3], fitting: [bool; 3],
+        any in (0_usize..500, 0_usize..500, 0_usize..500),
         trans_a: bool, trans_b: bool, accumulate: bool,
     ) {
-        let product = Product { m, k, n, trans_a, trans_b };
-        let fits = product.a_len() == a as u64
-            && product.b_len() == b as u64
-            && product.c_len() == c as u64;
-        let mut into = numbers(c);
-        let done = matmul(product, &numbers(a), &numbers(b), &mut into, accumulate);
+        let mut product = packed((m, k, n), trans_a, trans_b);
+        if gaps[0] { product.lda = strides.0; }
+        if gaps[1] { product.ldb = strides.1; }
+        if gaps[2] { product.ldc = strides.2; }
+        let right = lengths(product);
+        let any = [any.0, any.1, any.2];
+        let lens: [usize; 3] = std::array::from_fn(|i| match &right {
+            Ok(right) if fitting[i] && right[i] < 1 << 16 => right[i] as usize,
+            _ => any[i],
+        });
+        let fits = right.is_ok_and(|right| right == lens.map(|len| len as u64));
+        let [a, b, mut into] = lens.map(numbers);
+        let done = matmul(product, &a, &b, &mut into, accumulate);
         prop_assert_eq!(done.is_ok(), fits);
         if !fits {
-            prop_assert_eq!(into, numbers(c));
+            prop_assert_eq!(into, numbers(lens[2]));
         }
+    }
+
+    #[test]
+    fn no_sizes_overflow_a_products_lengths(
+        m: u32, k: u32, n: u32, ld in (any::<u32>(), any::<u32>(), any::<u32>()),
+        trans_a: bool, trans_b: bool,
+    ) {
+        let (lda, ldb, ldc) = ld;
+        let product = Product { m, k, n, lda, ldb, ldc, trans_a, trans_b };
+        let widest = Product { m: u32::MAX, k: u32::MAX, n: u32::MAX, ..packed((0, 0, 0), trans_a, trans_b) };
+        let widest = Product { lda: u32::MAX, ldb: u32::MAX, ldc: u32::MAX, ..widest };
+        let (most, len) = (u64::from(u32::MAX).pow(2), lengths(product));
+        prop_assert!(len.is_err() || len.unwrap().iter().all(|len| *len <= most));
+        prop_assert_eq!(lengths(widest).unwrap(), [most; 3]);
+        prop_assert!(product.flops() <= widest.flops());
     }
 
     #[test]
@@ -172,17 +230,17 @@ fn guest_calling(contribute: &str) -> Text {
         kernel(
             "gemm",
             "gemm",
-            "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)",
+            "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)",
         ),
         kernel(
             "gemm-w",
             "gemm_w",
-            "(param i32 i32 i32 i64 i32 i32 i32 i32 i32)",
+            "(param i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32)",
         ),
         kernel(
             "gemm-acc",
             "gemm_acc",
-            "(param i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32)",
+            "(param i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)",
         ),
         kernel("gather", "gather", "(param i32 i64 i32 i32 i32 i32)"),
         kernel(
@@ -258,29 +316,87 @@ fn a_guest_reads_the_context_and_its_own_tensors() {
     assert_eq!(norm_of(lengths), 256.0 + 64.0);
 }
 
+/// A product as a guest passes it.
+fn told(product: Product) -> String {
+    let Product {
+        m,
+        k,
+        n,
+        lda,
+        ldb,
+        ldc,
+        trans_a,
+        trans_b,
+    } = product;
+    [
+        m,
+        k,
+        n,
+        lda,
+        ldb,
+        ldc,
+        u32::from(trans_a),
+        u32::from(trans_b),
+    ]
+    .map(|number| format!("(i32.const {number})"))
+    .join(" ")
+}
+
 #[test]
 fn a_guest_gets_the_products_it_asks_for() {
     // [0 1; 2 3] * [0 1; 2 3] = [2 3; 6 11]; with b transposed [1 3; 3 13].
-    let gemm = |trans_b: u8| {
+    let gemm = |product: Product, b_len: u32| {
         format!(
-            "(call $gemm (i32.const 1024) (i32.const 4) (i32.const 1024) (i32.const 4)
-                (i32.const 2) (i32.const 2) (i32.const 2) (i32.const 0) (i32.const {trans_b})
-                (i32.const 800)) {EMIT_RESULT}"
+            "(call $gemm (i32.const 1024) (i32.const 4) (i32.const 1024) (i32.const {b_len})
+                {} (i32.const 800)) {EMIT_RESULT}",
+            told(product)
         )
     };
-    assert_eq!(norm_of(&gemm(0)), f64::from(4 + 9 + 36 + 121));
-    assert_eq!(norm_of(&gemm(1)), f64::from(1 + 9 + 9 + 169));
-    // [0 1] * [4 5; 6 7] from the context at 4 = [6 7].
-    let gemm_w = format!(
-        "(call $gemm_w (i32.const 1024) (i32.const 2) (local.get $tensors) (i64.const 4)
-            (i32.const 1) (i32.const 2) (i32.const 2) (i32.const 0) (i32.const 800)) {EMIT_RESULT}"
+    let square = packed((2, 2, 2), false, false);
+    let norm = f64::from(4 + 9 + 36 + 121);
+    assert_eq!(norm_of(&gemm(square, 4)), norm);
+    let transposed = packed((2, 2, 2), false, true);
+    assert_eq!(norm_of(&gemm(transposed, 4)), f64::from(1 + 9 + 9 + 169));
+    // A b of every third pair, [0 1; 3 4]: [3 4; 9 14]; gaps in c are zero.
+    let strided = Product {
+        ldb: 3,
+        ldc: 4,
+        ..square
+    };
+    assert_eq!(norm_of(&gemm(strided, 5)), f64::from(9 + 16 + 81 + 196));
+    // [0 1] * [4 5; 6 7] from the context at 4 = [6 7]; with rows 5 apart, [0 1] * [4 5; 9 10].
+    let gemm_w = |product: Product| {
+        format!(
+            "(call $gemm_w (i32.const 1024) (i32.const 2) (local.get $tensors) (i64.const 4)
+                {} (i32.const 800)) {EMIT_RESULT}",
+            told(product)
+        )
+    };
+    let row = packed((1, 2, 2), false, false);
+    assert_eq!(norm_of(&gemm_w(row)), f64::from(36 + 49));
+    assert_eq!(
+        norm_of(&gemm_w(Product { ldb: 5, ..row })),
+        f64::from(81 + 100)
     );
-    assert_eq!(norm_of(&gemm_w), f64::from(36 + 49));
-    // Twice into the contribution at 3: [0 1]^T * [1 2] = [0 0; 1 2].
-    let gemm_acc = "(call $gemm_acc (local.get $into) (i64.const 3)
-        (i32.const 1024) (i32.const 2) (i32.const 1028) (i32.const 2)
-        (i32.const 2) (i32.const 1) (i32.const 2) (i32.const 1) (i32.const 0))";
-    assert_eq!(norm_of(&gemm_acc.repeat(2)), f64::from(4 + 16));
+    // Twice into the contribution (8 numbers) at 3: [0 1]^T * [1 2] = [0 0; 1 2]; so with
+    // rows 3 apart, but 4 apart the last number would lie at 3 + 4 + 1.
+    let gemm_acc = |product: Product| {
+        format!(
+            "(call $gemm_acc (local.get $into) (i64.const 3)
+                (i32.const 1024) (i32.const 2) (i32.const 1028) (i32.const 2) {})",
+            told(product)
+        )
+    };
+    let outer = packed((2, 1, 2), true, false);
+    assert_eq!(norm_of(&gemm_acc(outer).repeat(2)), f64::from(4 + 16));
+    assert_eq!(
+        norm_of(&gemm_acc(Product { ldc: 3, ..outer })),
+        f64::from(1 + 4)
+    );
+    let beyond = rehearse(&guest_calling(&gemm_acc(Product { ldc: 4, ..outer })));
+    assert!(beyond.problem.unwrap().contains("beyond the end"));
+    let overlapping = rehearse(&guest_calling(&gemm(Product { ldb: 1, ..square }, 3)));
+    assert!(overlapping.problem.unwrap().contains("apart"));
 }
 
 #[test]
@@ -299,10 +415,11 @@ fn a_guest_gathers_and_scatters_rows() {
 #[test]
 fn a_kernel_is_charged_before_it_computes() {
     // 65535^3 operations on lists that are not there: refused for fuel first.
-    let huge = "(call $gemm (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-        (i32.const 65535) (i32.const 65535) (i32.const 65535) (i32.const 0) (i32.const 0)
-        (i32.const 800))";
-    let seen = rehearse(&guest_calling(huge));
+    let huge = format!(
+        "(call $gemm (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) {} (i32.const 800))",
+        told(packed((65535, 65535, 65535), false, false))
+    );
+    let seen = rehearse(&guest_calling(&huge));
     assert!(seen.problem.unwrap().contains("fuel"));
     assert_eq!(seen.fuel_used, limits().private.fuel_per_call);
 }
@@ -312,8 +429,8 @@ fn a_kernels_price_grows_with_its_work() {
     let product = |n: u32| {
         let call = format!(
             "(call $gemm (i32.const 4096) (i32.const {n}) (i32.const 4096) (i32.const {n})
-                (i32.const {n}) (i32.const 1) (i32.const {n}) (i32.const 0) (i32.const 0)
-                (i32.const 800))"
+                {} (i32.const 800))",
+            told(packed((n, 1, n), false, false))
         );
         let seen = rehearse(&guest_calling(&call));
         assert_eq!(seen.problem, None);
@@ -334,6 +451,7 @@ proptest! {
     fn no_arguments_make_a_kernel_panic(
         which in 0..7,
         handle in 0_u32..4, offset in offset(), m in size(), k in size(), n in size(),
+        strides in proptest::option::of((size(), size(), size())),
         a in (0_u32..70_000, 0_u32..300), b in (0_u32..70_000, 0_u32..300),
         align: bool, trans_a: bool, trans_b: bool,
     ) {
@@ -342,16 +460,18 @@ proptest! {
             format!("(i32.const {start}) (i32.const {len})")
         };
         let (a, b) = (list(a), list(b));
-        let sizes = format!("(i32.const {m}) (i32.const {k}) (i32.const {n})");
-        let (trans_a, trans_b) = (u8::from(trans_a), u8::from(trans_b));
-        let flags = format!("(i32.const {trans_a}) (i32.const {trans_b})");
+        let mut product = packed((m, k, n), trans_a, trans_b);
+        if let Some((lda, ldb, ldc)) = strides {
+            product = Product { lda, ldb, ldc, ..product };
+        }
+        let product = told(product);
         // Handles count from 1 in the guest's table: tensor, then accumulator.
         let (handle, offset) = (format!("(i32.const {handle})"), format!("(i64.const {offset})"));
         let out = "(i32.const 800)";
         let call = match which {
-            0 => format!("(call $gemm {a} {b} {sizes} {flags} {out})"),
-            1 => format!("(call $gemm_w {a} {handle} {offset} {sizes} (i32.const {trans_b}) {out})"),
-            2 => format!("(call $gemm_acc {handle} {offset} {a} {b} {sizes} {flags})"),
+            0 => format!("(call $gemm {a} {b} {product} {out})"),
+            1 => format!("(call $gemm_w {a} {handle} {offset} {product} {out})"),
+            2 => format!("(call $gemm_acc {handle} {offset} {a} {b} {product})"),
             3 => format!("(call $gather {handle} {offset} (i32.const {m}) {a} {out})"),
             4 => format!("(call $scatter_add {handle} {offset} (i32.const {m}) {a} {b})"),
             5 => format!("(call $tensor_read {handle} {offset} (i32.const {m}) {out})"),

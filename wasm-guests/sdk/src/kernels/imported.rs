@@ -6,35 +6,29 @@ use crate::guest::bindings::noisegate::client::kernels;
 pub use kernels::{Accum, Tensor};
 
 pub(super) fn gemm(a: &[f32], b: &[f32], p: Product) -> Vec<f32> {
-    kernels::gemm(
-        a, b, p.m as u32, p.k as u32, p.n as u32, p.trans_a, p.trans_b,
-    )
+    kernels::gemm(a, b, told(p))
 }
 
 pub(super) fn gemm_w(a: &[f32], w: At<'_>, p: Product) -> Vec<f32> {
-    kernels::gemm_w(
-        a,
-        w.tensor,
-        w.offset as u64,
-        p.m as u32,
-        p.k as u32,
-        p.n as u32,
-        p.trans_b,
-    )
+    kernels::gemm_w(a, w.tensor, w.offset as u64, told(p))
 }
 
 pub(super) fn gemm_acc(into: &Accum, offset: usize, a: &[f32], b: &[f32], p: Product) {
-    kernels::gemm_acc(
-        into,
-        offset as u64,
-        a,
-        b,
-        p.m as u32,
-        p.k as u32,
-        p.n as u32,
-        p.trans_a,
-        p.trans_b,
-    );
+    kernels::gemm_acc(into, offset as u64, a, b, told(p));
+}
+
+fn told(p: Product) -> kernels::Product {
+    let [lda, ldb, ldc] = p.stored().map(|(_, _, stride)| stride as u32);
+    kernels::Product {
+        m: p.m as u32,
+        k: p.k as u32,
+        n: p.n as u32,
+        lda,
+        ldb,
+        ldc,
+        trans_a: p.trans_a,
+        trans_b: p.trans_b,
+    }
 }
 
 pub(super) fn gather(w: At<'_>, width: usize, rows: &[u32]) -> Vec<f32> {

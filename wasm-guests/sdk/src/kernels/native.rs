@@ -67,51 +67,66 @@ impl Accum {
     }
 }
 
-/// `c = op(a) * op(b) + beta * c`.
-fn product_into(c: &mut [f32], beta: f32, a: &[f32], b: &[f32], p: Product) {
-    assert_eq!(a.len(), p.m * p.k, "left side of a product {p:?}");
-    assert!(b.len() >= p.k * p.n, "right side of a product {p:?}");
-    assert_eq!(c.len(), p.m * p.n, "result of a product {p:?}");
-    let (row_a, column_a) = if p.trans_a { (1, p.m) } else { (p.k, 1) };
-    let (row_b, column_b) = if p.trans_b { (1, p.k) } else { (p.n, 1) };
-    // SAFETY: the three lengths were asserted above against m, k, n, and the
-    // strides walk exactly those `m * k`, `k * n` and `m * n` numbers.
+/// `c = op(a) * op(b)`, or `c += op(a) * op(b)` when `accumulate`.
+fn product_into(c: &mut [f32], accumulate: bool, a: &[f32], b: &[f32], p: Product) {
+    for (i, list) in [a, b, &*c].iter().enumerate() {
+        assert_eq!(list.len(), p.len(i), "matrix {i} of a product {p:?}");
+    }
+    assert!(
+        p.stored()
+            .iter()
+            .all(|(_, columns, stride)| stride >= columns)
+    );
+    if c.is_empty() || p.k == 0 {
+        return;
+    }
+    let steps = |i: usize, transposed: bool| {
+        let stride = p.stored()[i].2 as isize;
+        if transposed { (1, stride) } else { (stride, 1) }
+    };
+    let (row_a, column_a) = steps(0, p.trans_a);
+    let (row_b, column_b) = steps(1, p.trans_b);
+    let (row_c, column_c) = steps(2, false);
+    // SAFETY: the three lengths were asserted above to be those from the first to the
+    // last number that the strides reach.
     unsafe {
-        matrixmultiply::sgemm(
+        gemm::gemm(
             p.m,
-            p.k,
             p.n,
-            1.0,
-            a.as_ptr(),
-            row_a as isize,
-            column_a as isize,
-            b.as_ptr(),
-            row_b as isize,
-            column_b as isize,
-            beta,
+            p.k,
             c.as_mut_ptr(),
-            p.n as isize,
-            1,
+            column_c,
+            row_c,
+            accumulate,
+            a.as_ptr(),
+            column_a,
+            row_a,
+            b.as_ptr(),
+            column_b,
+            row_b,
+            f32::from(u8::from(accumulate)),
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
         );
     }
 }
 
 pub(super) fn gemm(a: &[f32], b: &[f32], p: Product) -> Vec<f32> {
-    assert_eq!(b.len(), p.k * p.n, "right side of a product {p:?}");
-    let mut c = vec![0.0; p.m * p.n];
-    product_into(&mut c, 0.0, a, b, p);
+    let mut c = vec![0.0; p.len(2)];
+    product_into(&mut c, false, a, b, p);
     c
 }
 
 pub(super) fn gemm_w(a: &[f32], w: At<'_>, p: Product) -> Vec<f32> {
-    let mut c = vec![0.0; p.m * p.n];
-    product_into(&mut c, 0.0, a, &w.tensor.values[w.offset..], p);
-    c
+    gemm(a, &w.tensor.values[w.offset..][..p.len(1)], p)
 }
 
 pub(super) fn gemm_acc(into: &Accum, offset: usize, a: &[f32], b: &[f32], p: Product) {
     let mut all = into.values.borrow_mut();
-    product_into(&mut all[offset..][..p.m * p.n], 1.0, a, b, p);
+    product_into(&mut all[offset..][..p.len(2)], true, a, b, p);
 }
 
 pub(super) fn gather(w: At<'_>, width: usize, rows: &[u32]) -> Vec<f32> {
