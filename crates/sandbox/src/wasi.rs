@@ -150,7 +150,12 @@ fn answer_always(linked: &mut LinkerInstance<'_, Host>, interface: &str, name: &
     let interface = interface.split('@').next().unwrap_or_default().to_owned();
     let function = name.to_owned();
     linked.func_new(name, move |mut store, _, parameters, results| {
-        charge(&mut store, fuel(0, 100))?;
+        // wasmtime has made values of what was passed by now: at most the bytes that may
+        // cross in one call, so that no more than that is ever done for nothing.
+        charge(
+            &mut store,
+            fuel(0, 100_u64.saturating_add(weight(parameters))),
+        )?;
         let answered = answer(&mut store, &interface, &function, parameters);
         give_back(&mut store, parameters)?;
         let answered = answered?;
@@ -163,6 +168,28 @@ fn answer_always(linked: &mut LinkerInstance<'_, Host>, interface: &str, name: &
             _ => bail!("`{interface}/{function}` has another type than in WASI 0.2"),
         }
     })
+}
+
+/// What values passed cost to make, in fuel: a dynamic value takes some ten times the
+/// byte it may hold.
+fn weight(values: &[Val]) -> u64 {
+    let sum = |sum: u64, value: &Val| sum.saturating_add(weight_of(value));
+    values.iter().fold(0, sum)
+}
+
+fn weight_of(value: &Val) -> u64 {
+    let inside = match value {
+        Val::String(text) => text.len() as u64,
+        Val::List(values) | Val::Tuple(values) => weight(values),
+        Val::Record(fields) => fields.iter().fold(0, |sum: u64, (_, value)| {
+            sum.saturating_add(weight_of(value))
+        }),
+        Val::Variant(_, Some(value))
+        | Val::Option(Some(value))
+        | Val::Result(Ok(Some(value)) | Err(Some(value))) => weight_of(value),
+        _ => 0,
+    };
+    inside.saturating_add(10)
 }
 
 /// Gives lent handles back; a call must not end with one kept.

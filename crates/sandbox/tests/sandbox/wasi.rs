@@ -1,9 +1,9 @@
 //! A guest that imports WASI: refused by name, or frozen with every channel shut.
 
-use noisegate_sandbox::{Guest, Limits, SandboxError, Wasi, inspect};
+use noisegate_sandbox::{Guest, Limits, SandboxError, Session, Wasi, inspect};
 
 use crate::support::{COUNT, Text, WORLD, component};
-use crate::support_session::{declaration, floats, limits, run_bytes, units};
+use crate::support_session::{declaration, floats, limits, run_bytes, unit, units};
 
 const MAIN: &str = "(core instance $main (instantiate $guest";
 const CHANNELS: [&str; 8] = [
@@ -29,6 +29,7 @@ fn guest(more: &str) -> Vec<u8> {
     let import =
         |name: &&str| format!("(import \"adapter\" \"{name}\" (func ${name} (result f32)))");
     let mut imports: String = CHANNELS.iter().map(import).collect();
+    imports += "(import \"adapter\" \"pour\" (func $pour (param i32)))";
     imports += "(import \"adapter\" \"exit\" (func $exit)) (import \"adapter\" \"network\" (func $network))";
     let emit = |(at, name): (usize, &&str)| {
         format!(
@@ -141,6 +142,19 @@ fn what_is_not_there_makes_the_unit_zero() {
             "{forbidden}"
         );
     }
+}
+
+#[test]
+fn a_call_costs_by_what_is_passed() {
+    let fuel_of = |bytes: u32| {
+        let guest = guest(&format!("(call $pour (i32.const {bytes}))"));
+        let guest = Guest::load(&guest, None, &frozen()).unwrap();
+        let mut session = Session::start(&guest, "{}", &[], declaration(1)).unwrap();
+        let seen = session.rehearse(&unit("made up"), &mut |_| {}).unwrap();
+        assert_eq!(seen.problem, None);
+        seen.fuel_used
+    };
+    assert_eq!(fuel_of(65_000) - fuel_of(0), 650_000);
 }
 
 #[test]

@@ -119,6 +119,8 @@
     (func (export "write") (result f32)
       (call $write (call $stdout) (i32.const 0) (i32.const 16) (i32.const 64))
       (f32.convert_i32_u (i32.load8_u (i32.const 64))))
+    (func (export "pour") (param i32)
+      (call $write (call $stdout) (i32.const 0) (local.get 0) (i32.const 64)))
     (func (export "read") (result f32)
       (call $read (call $stdin) (i64.const 16) (i32.const 64))
       (f32.convert_i32_u (i32.load8_u (i32.const 64))))
