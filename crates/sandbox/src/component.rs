@@ -8,7 +8,7 @@
 //! fit the allocator. It has run no instruction yet. Compiling is bounded by the
 //! size of the bytes and by a clock; no private byte has been read by then.
 //!
-//! The parent holds the guest as machine code that it never runs. [`audit`] is
+//! The parent holds the guest as machine code that it never runs. `audit` is
 //! what the worker asks of the component.
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What an auditor wants to know about a component, without running it.
 //!
-//! A compiler worker looks ([`describe`]); the parent reads its description.
+//! A compiler worker looks (`describe`); the parent reads its description.
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
