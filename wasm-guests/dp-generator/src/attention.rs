@@ -1,7 +1,6 @@
 //! Causal attention over one whole sequence, forwards and backwards.
 //!
-//! Heads are copied out of the stacked rows so that each product is one kernel
-//! call. Grouped queries: several query heads share one key-value head.
+//! A head is some columns of the stacked rows. Several query heads may share one key-value head.
 
 use noisegate_guest_sdk::kernels::{Product, gemm};
 use noisegate_guest_sdk::maths::{dot, softmax};
@@ -17,15 +16,6 @@ pub struct Attention {
     weights: Vec<Vec<f32>>,
     /// What each token gathered: `[tokens, q]`.
     pub gathered: Vec<f32>,
-}
-
-/// Columns `start .. start + width` of a row-major matrix.
-fn columns(matrix: &[f32], stride: usize, start: usize, width: usize) -> Vec<f32> {
-    matrix
-        .chunks_exact(stride)
-        .flat_map(|row| &row[start..start + width])
-        .copied()
-        .collect()
 }
 
 /// Adds a narrow matrix onto columns of a wide one.
@@ -68,19 +58,19 @@ pub fn forward(shape: &Shape, rotary: &Rotary, mut qkv: Vec<f32>) -> Attention {
     let mut weights = Vec::with_capacity(shape.heads);
     for head in 0..shape.heads {
         let (q, k, v) = head_columns(shape, head);
-        let (q, k, v) = (
-            columns(&qkv, stride, q, width),
-            columns(&qkv, stride, k, width),
-            columns(&qkv, stride, v, width),
-        );
-        let mut scores = gemm(&q, &k, Product::plain(tokens, width, tokens).with_trans_b());
+        let product = Product::plain(tokens, width, tokens)
+            .with_trans_b()
+            .with_stride_a(stride)
+            .with_stride_b(stride);
+        let mut scores = gemm(&qkv[q..], &qkv[k..], product);
         for (at, row) in scores.chunks_exact_mut(tokens).enumerate() {
             let (seen, unseen) = row.split_at_mut(at + 1);
             seen.iter_mut().for_each(|score| *score *= scale);
             softmax(seen);
             unseen.fill(0.0);
         }
-        let mixed = gemm(&scores, &v, Product::plain(tokens, tokens, width));
+        let product = Product::plain(tokens, tokens, width).with_stride_b(stride);
+        let mixed = gemm(&scores, &qkv[v..], product);
         add_columns(&mut gathered, shape.q_width(), head * width, &mixed, width);
         weights.push(scores);
     }
@@ -99,17 +89,21 @@ pub fn backward(shape: &Shape, rotary: &Rotary, cache: &Attention, d_gathered: &
     let mut d_qkv = vec![0.0; cache.qkv.len()];
     for (head, weights) in cache.weights.iter().enumerate() {
         let (at_q, at_k, at_v) = head_columns(shape, head);
-        let column = |start| columns(&cache.qkv, stride, start, width);
-        let d_mixed = columns(d_gathered, shape.q_width(), head * width, width);
+        let d_mixed = &d_gathered[head * width..];
         let d_v = gemm(
             weights,
-            &d_mixed,
-            Product::plain(tokens, tokens, width).with_trans_a(),
+            d_mixed,
+            Product::plain(tokens, tokens, width)
+                .with_trans_a()
+                .with_stride_b(shape.q_width()),
         );
         let mut d_scores = gemm(
-            &d_mixed,
-            &column(at_v),
-            Product::plain(tokens, width, tokens).with_trans_b(),
+            d_mixed,
+            &cache.qkv[at_v..],
+            Product::plain(tokens, width, tokens)
+                .with_trans_b()
+                .with_stride_a(shape.q_width())
+                .with_stride_b(stride),
         );
         for (d_row, row) in d_scores
             .chunks_exact_mut(tokens)
@@ -122,13 +116,15 @@ pub fn backward(shape: &Shape, rotary: &Rotary, cache: &Attention, d_gathered: &
         }
         let d_q = gemm(
             &d_scores,
-            &column(at_k),
-            Product::plain(tokens, tokens, width),
+            &cache.qkv[at_k..],
+            Product::plain(tokens, tokens, width).with_stride_b(stride),
         );
         let d_k = gemm(
             &d_scores,
-            &column(at_q),
-            Product::plain(tokens, tokens, width).with_trans_a(),
+            &cache.qkv[at_q..],
+            Product::plain(tokens, tokens, width)
+                .with_trans_a()
+                .with_stride_b(stride),
         );
         for (start, values) in [(at_q, d_q), (at_k, d_k), (at_v, d_v)] {
             add_columns(&mut d_qkv, stride, start, &values, width);
