@@ -11,6 +11,9 @@
 //! | shuffled fixed batches | yes | `privacy` (batch sizes) |
 //! | float sum, division by the batch size | | `privacy` (sensitivity) |
 
+#[path = "parts/agree.rs"]
+mod agree;
+
 use std::sync::atomic::AtomicBool;
 
 use noisegate_audit::{Attack, Claim, Mechanism, log_likelihood_ratio};

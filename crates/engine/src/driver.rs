@@ -288,6 +288,7 @@ fn gather(
                     path: environment.store.open(artifact, step.site.as_str())?,
                     name,
                     pinned: Vec::new(),
+                    private: !artifact.label.is_public(),
                 },
                 (None, Some(resolved)) => resolved.clone(),
                 (None, None) => {

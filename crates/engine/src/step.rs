@@ -119,10 +119,20 @@ pub enum Input {
         /// Of a plugin: the files whose content is pinned; nothing else in its folder
         /// may be read. Empty for an artifact, all of which was made by a step.
         pinned: Vec<String>,
+        /// Whether it is private to a site.
+        private: bool,
     },
 }
 
 impl Input {
+    /// Whether it is private: then a step tells nothing of its content in events or errors.
+    pub fn is_private(&self) -> bool {
+        match self {
+            Self::Data { data, .. } => data.private,
+            Self::Path { private, .. } => *private,
+        }
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         match self {

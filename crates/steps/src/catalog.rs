@@ -57,6 +57,7 @@ fn host_steps() -> Vec<StepSignature> {
         augment(),
         pretrain(),
         slm::train_signature(),
+        slm::agree_signature(),
         slm::evaluate_signature(),
     ]
 }

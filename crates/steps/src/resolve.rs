@@ -53,6 +53,7 @@ pub fn resolve(
                     name: artifact.id.to_string(),
                     path: plugin.files(),
                     pinned: plugin.pinned(),
+                    private: false,
                 };
                 resolved.insert(artifact.id.clone(), input);
             }

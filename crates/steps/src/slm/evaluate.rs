@@ -3,13 +3,11 @@
 use noisegate_engine::{Input, Made, Step, StepContext, StepFailure};
 use noisegate_records::metrics::{self, Beyond, EvaluationReport, ManyLabels, Resampling};
 use noisegate_records::{LabelSet, page};
-use noisegate_slm::model::heads;
-use noisegate_slm::{
-    Classifier, Device, Head, Model, Prediction, Runtime, ServeOptions, Target, Task, runtime,
-};
+use noisegate_slm::{Device, Head, Model, Prediction, Target, Task, runtime};
 use serde::{Deserialize, Serialize};
 
-use super::{Evaluate, bad_input, failure, percent, rows, unconnected, write};
+use super::scoring::{Scoring, find};
+use super::{Evaluate, bad_input, failure, rows, unconnected, write};
 use crate::with::With;
 
 /// What `report.json` holds, by the task of the head.
@@ -67,9 +65,10 @@ impl Step for Evaluate {
         let rows = labelled(records, &head, column)?;
         let int8 = with.flag("int8")?;
         let beside_f32 = int8 && baseline.is_none();
+        let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
         let scoring = Scoring {
             runtime: &runtime,
-            rows: &rows,
+            texts: &texts,
             context,
             device,
             models: 1 + usize::from(baseline.is_some() || beside_f32),
@@ -103,12 +102,6 @@ impl Step for Evaluate {
             },
         ])
     }
-}
-
-fn find(model: &Model, name: &str) -> Result<(usize, Head), StepFailure> {
-    let name = (!name.is_empty()).then_some(name);
-    let place = heads::find(&model.heads, name).map_err(failure)?;
-    Ok((place, model.heads[place].clone()))
 }
 
 /// Refuses, by the public declarations alone, a test set with labels the head lacks.
@@ -193,49 +186,6 @@ fn labelled(records: &Input, head: &Head, column: Option<&str>) -> Result<Vec<Kn
         ));
     }
     Ok(known)
-}
-
-/// One pass over the rows for each model.
-struct Scoring<'a> {
-    runtime: &'a Runtime,
-    rows: &'a [Known],
-    context: &'a StepContext<'a>,
-    device: Device,
-    /// Passes in all, for the progress.
-    models: usize,
-}
-
-impl Scoring<'_> {
-    /// What the head at `place` says about every row; `pass` counts from 0.
-    fn predict(
-        &self,
-        model: &Model,
-        place: usize,
-        int8: bool,
-        pass: usize,
-    ) -> Result<Vec<Prediction>, StepFailure> {
-        let batch = With(&self.context.step.with).count("batch")?;
-        let options = ServeOptions {
-            threads: self.context.cores,
-            batch,
-            int8,
-            device: self.device,
-        };
-        let mut classifier = Classifier::new(self.runtime, model, &options).map_err(failure)?;
-        let count = self.rows.len();
-        let mut predictions = Vec::with_capacity(count);
-        for chunk in self.rows.chunks(batch.max(1) * 8) {
-            if self.context.cancelled() {
-                return Err(StepFailure::Cancelled);
-            }
-            let texts: Vec<&str> = chunk.iter().map(|row| row.text.as_str()).collect();
-            let told = classifier.predict_all(&texts).map_err(failure)?;
-            predictions.extend(told.into_iter().map(|mut heads| heads.swap_remove(place)));
-            let done = percent(pass * count + predictions.len(), self.models * count);
-            self.context.progress(done, 100, "scoring, percent");
-        }
-        Ok(predictions)
-    }
 }
 
 fn score(

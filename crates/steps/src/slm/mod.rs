@@ -1,19 +1,23 @@
-//! `slm:train` and `slm:evaluate`: small encoders on ONNX Runtime.
+//! `slm:train`, `slm:evaluate` and `slm:agree`: small encoders on ONNX Runtime.
 //!
 //! ```text
 //! inputs ──heads.rs──> which head each input trains ──rows.rs──> examples ─┬─ train.rs ──> model
 //!                                                                          └─ evaluate.rs ─> report, page
+//! samples, model ──agree.rs──> the samples that the model agrees with, report
+//! scoring.rs  texts through a model
 //! card.rs     what the model's folder says of it
-//! direct/     the same steps on a person's own files, without a workflow
+//! direct/     training and evaluation on a person's own files, without a workflow
 //! ```
 //!
-//! Both may read private records of their own site; what they make is private to it, by its label.
+//! All may read what is private to their own site; what they then make is private to it, by its label.
 
+mod agree;
 mod card;
 pub mod direct;
 mod evaluate;
 mod heads;
 mod rows;
+mod scoring;
 mod signatures;
 mod train;
 
@@ -22,7 +26,7 @@ use std::path::{Path, PathBuf};
 use noisegate_engine::{Input, StepContext, StepFailure};
 use noisegate_slm::{SlmError, runtime};
 
-pub use signatures::{evaluate_signature, train_signature};
+pub use signatures::{agree_signature, evaluate_signature, train_signature};
 
 /// `slm:train`
 pub struct Train {
@@ -35,6 +39,12 @@ pub struct Train {
 
 /// `slm:evaluate`
 pub struct Evaluate {
+    /// The ONNX Runtime library.
+    pub onnxruntime: PathBuf,
+}
+
+/// `slm:agree`
+pub struct Agree {
     /// The ONNX Runtime library.
     pub onnxruntime: PathBuf,
 }
@@ -52,12 +62,10 @@ pub fn library_version(library: &Path) -> Result<String, StepFailure> {
     ))
 }
 
-/// Whether the step reads a private data set.
+/// Whether the step reads something private: rows, or what was made of them.
 fn reads_private(context: &StepContext<'_>) -> bool {
-    let inputs = context.inputs.0.values().flatten();
-    inputs
-        .into_iter()
-        .any(|input| matches!(input, Input::Data { data, .. } if data.private))
+    let mut inputs = context.inputs.0.values().flatten();
+    inputs.any(Input::is_private)
 }
 
 fn percent(done: usize, total: usize) -> u64 {

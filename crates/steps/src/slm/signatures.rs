@@ -1,4 +1,5 @@
-//! What `check` knows of `slm:train` and `slm:evaluate`. The command line offers the same parameters.
+//! What `check` knows of `slm:train`, `slm:evaluate` and `slm:agree`. The command line offers the
+//! first two with the same parameters.
 
 use noisegate_workflow::{Cores, ParamSpec, PortSpec, PortType, StepSignature, Weight};
 
@@ -179,21 +180,13 @@ pub fn evaluate_signature() -> StepSignature {
     )
     .makes("report", PortType::Report)
     .makes("page", PortType::Report)
-    .with(
-        ParamSpec::text("head")
-            .default("")
-            .help("of a model with several heads: the one to score"),
-    )
+    .with(head("score"))
     .with(
         ParamSpec::text("group_column")
             .default("")
             .help("a column of the data set: its values are scored apart"),
     )
-    .with(
-        ParamSpec::int("batch", 1, 4096)
-            .default(64)
-            .help("records scored together"),
-    )
+    .with(batch())
     .with(
         ParamSpec::bool("int8")
             .default(false)
@@ -201,8 +194,59 @@ pub fn evaluate_signature() -> StepSignature {
     )
     .with(device())
     .with(seed())
-    .weight(Weight {
+    .weight(scoring())
+}
+
+/// `slm:agree`
+#[must_use]
+pub fn agree_signature() -> StepSignature {
+    StepSignature::host(
+        "slm:agree",
+        "keeps the samples whose label a site's classifier agrees with; what is kept is as private as the classifier",
+    )
+    .reads(
+        PortSpec::one("model", PortType::Classifier)
+            .private()
+            .help("the classifier, such as one trained on private records"),
+    )
+    .reads(
+        PortSpec::many("samples", PortType::Records)
+            .private()
+            .help("labelled texts to keep or not, such as augmented ones"),
+    )
+    .makes("samples", PortType::Records)
+    .makes("report", PortType::Report)
+    .with(
+        ParamSpec::float("confidence", 0.0, 1.0)
+            .default(0.0)
+            .help("the least probability that the classifier must give the label, beside its being the most probable one"),
+    )
+    .with(head("judge by"))
+    .with(batch())
+    .with(
+        ParamSpec::bool("int8")
+            .default(false)
+            .help("judge with 8-bit products"),
+    )
+    .with(device())
+    .weight(scoring())
+}
+
+fn head(what_for: &str) -> ParamSpec {
+    ParamSpec::text("head").default("").help(&format!(
+        "of a model with several heads: the one to {what_for}"
+    ))
+}
+
+fn batch() -> ParamSpec {
+    ParamSpec::int("batch", 1, 4096)
+        .default(64)
+        .help("records scored together")
+}
+
+fn scoring() -> Weight {
+    Weight {
         cores: Cores::One,
         memory_bytes: 512 * MIB,
-    })
+    }
 }

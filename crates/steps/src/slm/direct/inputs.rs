@@ -15,6 +15,7 @@ pub(super) fn folder(name: &str, path: &Path) -> Input {
         name: name.to_owned(),
         path: path.to_owned(),
         pinned: Vec::new(),
+        private: false,
     }
 }
 
