@@ -13,6 +13,7 @@
 //! # Source
 //! The GGUF specification, `docs/gguf.md` of ggml; `src/llama-arch.cpp` of llama.cpp for names.
 
+mod alignment;
 mod metadata;
 mod tensors;
 #[cfg(test)]
@@ -163,6 +164,9 @@ fn family(architecture: &str) -> Option<Family> {
 fn read(bytes: &[u8]) -> Result<Content, String> {
     if !bytes.starts_with(b"GGUF") {
         return Err("it does not begin with `GGUF`".to_owned());
+    }
+    if alignment::is_zero(bytes) {
+        return Err("`general.alignment` is 0, and tensors lie at multiples of it".to_owned());
     }
     let content = Content::read(&mut Cursor::new(bytes)).map_err(|error| {
         let words = error.to_string();

@@ -280,3 +280,29 @@ fn a_flipped_bit_of_the_description_never_panics_or_asks_for_all_memory() {
         let _ = load(&path, &Device::Cpu);
     }
 }
+
+#[test]
+fn an_alignment_of_zero_is_refused_before_anything_is_divided_by_it() {
+    let bytes = std::fs::read(fixture("gguf/qwen3-q4_k.gguf")).unwrap();
+    assert!(!super::alignment::is_zero(&bytes));
+    // One more key, first of all: a number of 32 bits under its name.
+    let with = |value: u32| {
+        let count = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
+        let mut changed = bytes[..16].to_vec();
+        changed.extend((count + 1).to_le_bytes());
+        changed.extend(17u64.to_le_bytes());
+        changed.extend(b"general.alignment");
+        changed.extend(4u32.to_le_bytes());
+        changed.extend(value.to_le_bytes());
+        changed.extend(&bytes[24..]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        std::fs::write(&path, changed).unwrap();
+        load(&path, &Device::Cpu)
+            .err()
+            .map(|error| error.to_string())
+    };
+    let said = with(0).unwrap();
+    assert!(said.contains("`general.alignment` is 0"), "{said}");
+    assert!(!with(32).unwrap_or_default().contains("alignment"));
+}
