@@ -109,6 +109,14 @@ pub enum Error {
         /// What it should be.
         remedy: &'static str,
     },
+    /// A pattern that no answer could keep to.
+    #[error("the pattern `{pattern}` cannot be kept to: {problem}")]
+    Pattern {
+        /// The regular expression.
+        pattern: String,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
     /// The tokenizer library refused.
     #[error("the tokenizer failed to {action}: {problem}")]
     Tokenizer {
@@ -208,7 +216,9 @@ pub enum Error {
         of: &'static str,
     },
     /// A mode needs a model in this process, but it is served elsewhere.
-    #[error("{what} compares likelihoods, which a served model does not tell; {remedy}")]
+    #[error(
+        "{what} needs the probabilities of tokens, which a served model does not tell; {remedy}"
+    )]
     NotLocal {
         /// What was asked for.
         what: &'static str,

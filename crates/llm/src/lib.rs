@@ -23,6 +23,7 @@ mod chat_tests;
 pub mod cluster;
 pub mod config;
 mod config_values;
+mod constrain;
 mod decoder;
 pub mod device;
 mod device_network;

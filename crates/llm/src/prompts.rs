@@ -1,5 +1,6 @@
 //! Few-shot prompts: demonstrations up to a number of tokens, never half of one.
 
+use crate::constrain::{check_parts, escaped};
 use crate::error::Result;
 use crate::generate::Request;
 use crate::sample::{Sample, one_line};
@@ -32,6 +33,27 @@ impl PromptStyle {
         match self {
             Self::Completion => vec!["\n".to_owned()],
             Self::Instruction => vec!["\n\n".to_owned()],
+        }
+    }
+
+    /// A pattern for answers that [`parse_answer`] takes apart without a loss: each text matches
+    /// `text`, which has passed [`PromptStyle::check_text_pattern`].
+    pub(crate) fn pattern(self, text: &str, label: &str, count: usize) -> String {
+        match self {
+            Self::Completion => format!(" ?(?:{text})"),
+            Self::Instruction => {
+                let line = format!("{} \\|\\|\\| (?:{text})", escaped(label));
+                format!("{line}(?:\\n{line}){{0,{}}}", count.saturating_sub(1))
+            }
+        }
+    }
+
+    /// Refuses a pattern for texts that could not be told apart in an answer.
+    pub(crate) fn check_text_pattern(self, text: &str) -> Result<()> {
+        match self {
+            // A text with one of `MARKS` is in form, and rejected all the same.
+            Self::Completion => check_parts(text, &["\n"]),
+            Self::Instruction => check_parts(text, &["\n", "|||"]),
         }
     }
 
@@ -240,6 +262,27 @@ mod tests {
         assert_eq!(complete(" a text "), [Some(Sample::new("a text", "bank"))]);
         assert_eq!(complete("  "), [None]);
         assert_eq!(complete("a text Topic: pets"), [None]);
+    }
+
+    #[test]
+    fn an_answer_of_the_pattern_is_taken_apart_without_a_loss() {
+        let pattern = PromptStyle::Instruction.pattern("[a-z ]+", "bank", 3);
+        assert_eq!(
+            pattern,
+            r"\x{62}\x{61}\x{6e}\x{6b} \|\|\| (?:[a-z ]+)(?:\n\x{62}\x{61}\x{6e}\x{6b} \|\|\| (?:[a-z ]+)){0,2}"
+        );
+        let answer = "bank ||| one text\nbank ||| another";
+        let parsed = parse_answer(PromptStyle::Instruction, "bank", answer, true);
+        assert!(
+            parsed.len() == 2 && parsed.iter().all(Option::is_some),
+            "{parsed:?}"
+        );
+        for style in [PromptStyle::Completion, PromptStyle::Instruction] {
+            assert!(style.check_text_pattern("[a-z ]+").is_ok());
+            assert!(style.check_text_pattern("[a-z\n]+").is_err());
+        }
+        assert!(PromptStyle::Completion.check_text_pattern(".+").is_ok());
+        assert!(PromptStyle::Instruction.check_text_pattern(".+").is_err());
     }
 
     #[test]

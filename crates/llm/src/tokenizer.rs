@@ -65,6 +65,11 @@ impl TextTokenizer {
         Self { inner }
     }
 
+    /// The library's own tokenizer.
+    pub(crate) fn library(&self) -> &Tokenizer {
+        &self.inner
+    }
+
     /// Trains the byte-level BPE tokenizer described at the top of this file.
     ///
     /// - `texts`: the training sample; 10 MB is plenty for a vocabulary of a few thousand.

@@ -25,7 +25,7 @@ use crate::sample::Sample;
 use crate::writer::{Answering, Writer};
 
 /// Options of an augmentation.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentOptions {
     /// New samples wanted for each label.
@@ -40,6 +40,9 @@ pub struct AugmentOptions {
     pub samples_per_answer: usize,
     /// Most tokens of an answer.
     pub max_new_tokens: usize,
+    /// A regular expression that every new text matches as a whole, before its white space is
+    /// tidied. Answers are then made in a form that always parses.
+    pub output_regex: Option<String>,
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// Most answers computed at once.
@@ -68,6 +71,7 @@ impl Default for AugmentOptions {
             contrast_shots: 0,
             samples_per_answer: 4,
             max_new_tokens: 64,
+            output_regex: None,
             sampling: Sampling::default(),
             batch_max: 32,
             retries_max: 3,
@@ -146,7 +150,7 @@ pub struct Augmented {
 /// - `labels`: the declared label set; a label without demonstrations is asked for by name.
 ///
 /// # Errors
-/// [`Error::UnknownLabel`], [`Error::Empty`] without labels, [`Error::Option`],
+/// [`Error::UnknownLabel`], [`Error::Empty`] without labels, [`Error::Option`], [`Error::Pattern`],
 /// [`Error::PromptTooLong`] if even a bare prompt exceeds the context, [`Error::Cancelled`].
 /// A label that stays short of samples is reported in [`Augmented::missing`].
 pub fn augment(
@@ -236,6 +240,15 @@ fn check(
             what: "`rivals` above 0",
             remedy: "set `rivals = 0`",
         });
+    }
+    if let Some(text) = &options.output_regex {
+        if writer.local().is_none() {
+            return Err(Error::NotLocal {
+                what: "`output_regex`",
+                remedy: "leave it out; answers that are not in form are dropped",
+            });
+        }
+        options.style.check_text_pattern(text)?;
     }
     if options.samples_per_answer == 0 {
         return refuse(
@@ -364,6 +377,47 @@ pub(super) mod tests {
             made.without_demonstration >= 4,
             "`none yet` has nothing to show"
         );
+    }
+
+    #[test]
+    fn every_text_matches_the_pattern_and_every_answer_parses() {
+        for style in [PromptStyle::Completion, PromptStyle::Instruction] {
+            let options = AugmentOptions {
+                style,
+                output_regex: Some("[a-z]{2,6} [0-9]{3}".to_owned()),
+                max_new_tokens: 120,
+                rivals: 0,
+                ..options()
+            };
+            let cancel = AtomicBool::new(false);
+            let model = testing::model_of_context(4, 800);
+            let demonstrations = demonstrations();
+            let made = augment(
+                &model,
+                &demonstrations,
+                &labels(),
+                &options,
+                &mut |_| (),
+                &cancel,
+            );
+            let made = made.unwrap();
+            assert!(
+                !made.rejected.contains_key(&Rejection::Unparsable),
+                "{made:?}"
+            );
+            assert!(
+                !made.rejected.contains_key(&Rejection::WrongLabel),
+                "{made:?}"
+            );
+            assert!(made.missing.is_empty(), "{made:?}");
+            for new in &made.samples {
+                let (word, number) = new.sample.text.split_once(' ').unwrap();
+                assert!(
+                    (2..=6).contains(&word.len()) && number.len() == 3,
+                    "{new:?}"
+                );
+            }
+        }
     }
 
     #[test]

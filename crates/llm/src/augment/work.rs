@@ -93,8 +93,11 @@ impl<'a> Work<'a> {
                 }
                 let place = [label as u64, round as u64, number as u64];
                 let seed = derived_seed(self.options.seed, "augment", &place);
+                let text = self.options.output_regex.as_deref();
+                let style = self.options.style;
                 let base = Request {
                     max_new_tokens: self.options.max_new_tokens,
+                    pattern: text.map(|it| style.pattern(it, &self.labels[label], per_answer)),
                     sampling: self.options.sampling,
                     ..Request::default()
                 };
@@ -153,7 +156,9 @@ impl<'a> Work<'a> {
             .zip(answers)
             .enumerate()
             .flat_map(|(order, (asked, answer))| {
-                let whole = !matches!(answer.finish, Finish::Length | Finish::ContextFull);
+                // One that was held to a pattern is complete, however it ended.
+                let whole = asked.request.pattern.is_some()
+                    || !matches!(answer.finish, Finish::Length | Finish::ContextFull);
                 let label = &self.labels[asked.label];
                 let parts = prompts::parse_answer(style, label, &answer.text, whole);
                 parts

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::{Finish, Generation, Request, Task};
+use crate::constrain::{Constraint, Place};
 use crate::error::Result;
 use crate::host::Segment;
 use crate::model::LanguageModel;
@@ -24,6 +25,8 @@ const PREFIX_MIN: usize = 8;
 struct Running {
     request: usize,
     made: Vec<u32>,
+    /// Where it stands in its pattern, if it has one.
+    place: Option<Place>,
     /// What was told to a listener.
     told: usize,
     rng: ChaCha8Rng,
@@ -117,6 +120,7 @@ impl<'a> Batch<'a> {
                 running: Some(Running {
                     request,
                     made: Vec::new(),
+                    place: self.task.constraints[request].as_ref().map(|it| it.start()),
                     told: 0,
                     rng: ChaCha8Rng::seed_from_u64(self.task.requests[request].seed),
                 }),
@@ -178,12 +182,27 @@ impl<'a> Batch<'a> {
             {
                 logits[pad as usize] = f32::NEG_INFINITY;
             }
+            let constraint = self.task.constraints[running.request].as_deref();
+            if let Some((constraint, place)) = constraint.zip(running.place) {
+                let made = running.made.len();
+                let left = request.max_new_tokens.saturating_sub(made);
+                // A text ends with the token that leaves the context.
+                let room = (self.model.context() + 1).saturating_sub(slot.tokens.len());
+                constraint.restrict(place, logits, left.min(room), self.model.end_tokens());
+            }
             let held = [&slot.tokens[..], &[]];
             let token = self
                 .sampler
                 .draw(&request.sampling, logits, held, &mut running.rng);
             slot.tokens.push(token);
-            let ended = advance(self.model, request, running, token, slot.tokens.len())?;
+            let ended = advance(
+                self.model,
+                request,
+                constraint,
+                running,
+                token,
+                slot.tokens.len(),
+            )?;
             if self.task.listen {
                 let piece = piece(self.model, request, running, ended.as_ref())?;
                 told.extend(piece.map(|piece| Told::Piece(running.request, piece)));
@@ -201,6 +220,7 @@ impl<'a> Batch<'a> {
 fn advance(
     model: &LanguageModel,
     request: &Request,
+    constraint: Option<&Constraint>,
     running: &mut Running,
     token: u32,
     length: usize,
@@ -217,10 +237,17 @@ fn advance(
         return ended(model.tokenizer.decode(&running.made)?, Finish::EndOfText);
     }
     running.made.push(token);
+    let constrained = constraint.zip(running.place.as_mut());
+    let complete = constrained.is_some_and(|(constraint, place)| {
+        *place = constraint.after(*place, token);
+        constraint.is_complete(*place)
+    });
     if let Some(text) = stopped(model, request, &running.made)? {
         return ended(text, Finish::StopString);
     }
-    let finish = if running.made.len() >= request.max_new_tokens {
+    let finish = if complete {
+        Finish::EndOfText
+    } else if running.made.len() >= request.max_new_tokens {
         Finish::Length
     } else if length > model.context() {
         Finish::ContextFull

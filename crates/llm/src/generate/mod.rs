@@ -15,9 +15,10 @@
 mod batch;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use self::batch::{Batch, Told};
+use crate::constrain::{Constraint, Constraints};
 use crate::error::{Error, Result};
 use crate::model::LanguageModel;
 use crate::progress::{Progress, stop_if_cancelled};
@@ -32,6 +33,9 @@ pub struct Request {
     pub max_new_tokens: usize,
     /// Any of these strings ends the text and is cut off.
     pub stop: Vec<String>,
+    /// A regular expression that the whole text will match: only tokens that keep to it are drawn,
+    /// and a text that runs out of them is completed on the shortest way.
+    pub pattern: Option<String>,
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// Decides the draws.
@@ -44,6 +48,7 @@ impl Default for Request {
             prompt: String::new(),
             max_new_tokens: 64,
             stop: Vec::new(),
+            pattern: None,
             sampling: Sampling::default(),
             seed: 0,
         }
@@ -73,7 +78,7 @@ impl Default for GenerateOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finish {
-    /// The model ended it.
+    /// The model ended it, or its pattern lets nothing follow.
     EndOfText,
     /// A stop string appeared.
     StopString,
@@ -116,7 +121,8 @@ pub enum Event {
 /// Generates one text per request, in the order of the requests.
 ///
 /// # Errors
-/// [`Error::PromptTooLong`] naming the request, [`Error::Option`], [`Error::Cancelled`].
+/// [`Error::PromptTooLong`] naming the request, [`Error::Option`], [`Error::Cancelled`];
+/// [`Error::Pattern`] for a pattern that no answer could keep to.
 pub fn generate(
     model: &LanguageModel,
     requests: &[Request],
@@ -150,6 +156,8 @@ pub fn generate_and_tell(
 struct Task<'a> {
     requests: &'a [Request],
     prompts: Vec<Vec<u32>>,
+    /// By request.
+    constraints: Vec<Option<Arc<Constraint>>>,
     /// The next request that nobody has begun.
     next: AtomicUsize,
     listen: bool,
@@ -165,9 +173,11 @@ fn run(
     tell: &mut dyn FnMut(Event),
     cancel: &AtomicBool,
 ) -> Result<Vec<Generation>> {
+    let prompts = check(model, requests, options)?;
     let task = Task {
         requests,
-        prompts: check(model, requests, options)?,
+        constraints: constraints(model, requests, &prompts)?,
+        prompts,
         next: AtomicUsize::new(0),
         listen,
         stop: AtomicBool::new(false),
@@ -307,6 +317,40 @@ fn check(
         Ok(ids)
     };
     requests.iter().enumerate().map(encode).collect()
+}
+
+/// Compiles the patterns and refuses those that a request has no room for.
+fn constraints(
+    model: &LanguageModel,
+    requests: &[Request],
+    prompts: &[Vec<u32>],
+) -> Result<Vec<Option<Arc<Constraint>>>> {
+    let mut known = Constraints::default();
+    let constraint = |(request, prompt): (&Request, &Vec<u32>)| {
+        let Some(pattern) = request
+            .pattern
+            .as_ref()
+            .filter(|_| request.max_new_tokens > 0)
+        else {
+            return Ok(None);
+        };
+        let constraint = known.of(model, pattern, &request.stop)?;
+        let (needed, room) = (
+            constraint.tokens_min(),
+            request.max_new_tokens.min(model.context() - prompt.len()),
+        );
+        if needed > room {
+            return Err(Error::Pattern {
+                pattern: pattern.clone(),
+                problem: format!(
+                    "its shortest text may take up to {needed} tokens, and there is room for {room}; \
+                     allow longer answers, or ask for less"
+                ),
+            });
+        }
+        Ok(Some(constraint))
+    };
+    requests.iter().zip(prompts).map(constraint).collect()
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ pub(super) fn reject(
             stop: vec!["\n".to_owned()],
             sampling: Sampling::greedy(),
             seed: call.seed,
+            ..Request::default()
         })
         .collect();
     let how = Answering {

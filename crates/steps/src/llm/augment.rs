@@ -142,6 +142,9 @@ fn options(context: &StepContext<'_>, model: &Model) -> Result<AugmentOptions, S
             top_p: Some(with.float("top_p")?),
             ..Sampling::greedy()
         },
+        output_regex: Some(with.text("output_regex")?)
+            .filter(|pattern| !pattern.is_empty())
+            .map(str::to_owned),
         batch_max: with.count("batch")?,
         retries_max: with.count("retries_max")?,
         quality: QualityOptions::default(),
