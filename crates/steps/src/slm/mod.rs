@@ -20,6 +20,7 @@ mod rows;
 mod scoring;
 mod signatures;
 mod train;
+mod weigh;
 
 use std::path::{Path, PathBuf};
 

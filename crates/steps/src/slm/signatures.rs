@@ -85,6 +85,9 @@ fn sources_and_labels() -> Vec<ParamSpec> {
         ParamSpec::float("released_weight", 0.0, 100.0)
             .default(1.0)
             .help("weight of a released (synthesised or augmented) or public record beside a private one"),
+        ParamSpec::choice("released_labels", &["as-made", "as-private"])
+            .default("as-made")
+            .help("as-private: released records weigh less or more, at most four times, so that each label has the share among them that it has among the private ones"),
         ParamSpec::int("released_first", 0, 1000).default(0).help(
             "train so many epochs on the released and public records alone, then `epochs` on the private ones alone; 0: all together",
         ),

@@ -8,7 +8,7 @@ use noisegate_slm::{
 };
 
 use super::card::card;
-use super::{Train, bad_input, failure, heads, percent, reads_private, rows};
+use super::{Train, bad_input, failure, heads, percent, reads_private, rows, weigh};
 use crate::llm::pinned_folder;
 use crate::with::With;
 
@@ -255,6 +255,9 @@ fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFa
                 synthetic,
             });
         }
+    }
+    if with.text("released_labels")? == "as-private" {
+        weigh::as_private(&mut examples, &assigned.heads);
     }
     Ok((assigned.heads, examples))
 }
