@@ -53,6 +53,7 @@ ARMS = {
     "public-only": {"help": "augmented from the names of the labels, beside private rows", "workflow": "open.toml", "demonstrations": "names"},
     "samples-only": {"help": "the released samples, relabelled, without private rows", "workflow": "pipeline.toml", "rows": False, **epsilon(8), "exports.augmented.from": "relabel.samples"},
     "fdkt-8": {"help": "FDKT with centroids, epsilon 8", "workflow": "pipeline.toml", **epsilon(8)},
+    "no-agree": {"help": "as fdkt-8, with all samples, not only those that a classifier of the private rows agrees with", "workflow": "pipeline.toml", **epsilon(8), "agree": False},
     "pretrained": {"help": "as fdkt-8, but 4 epochs of samples alone, then 24 of private rows alone", "workflow": "pipeline.toml", **epsilon(8), "train": {"steps.train.with.released_first": 4}},
     "fdkt-3": {"help": "FDKT with centroids, epsilon 3", "workflow": "pipeline.toml", **epsilon(3)},
     "fdkt-1": {"help": "FDKT with centroids, epsilon 1", "workflow": "pipeline.toml", **epsilon(1)},
@@ -62,7 +63,7 @@ ARMS = {
     "reference": {"help": "the released code's settings: epsilon 3, batches of 2, DP-Adam, one pass", "workflow": "pipeline.toml", **alone(3), **FROM_NEITHER, **JUDGED, "batch": 2},
     "not-private": {"help": "augmented from the private rows themselves: an upper bound that protects nothing", "workflow": "open.toml", "demonstrations": "rows"},
 }
-NOT_SETS = {"help", "workflow", "rows", "without", "demonstrations", "batch", "train"}
+NOT_SETS = {"help", "workflow", "rows", "without", "demonstrations", "batch", "train", "agree"}
 
 
 def digest(*parts):
@@ -166,11 +167,14 @@ def score(options, name, seed, arm, base):
         sets |= {"data.private": here / "private.jsonl", "data.private.labels": labels(name)}
     if "workflow" in arm:
         samples, took = augmented(options, name, seed, arm)
-        reads.append("data.augmented")
+        agree = reads and arm.get("agree", True)
+        reads.append("agree.samples" if agree else "data.augmented")
         sets |= {"data.augmented": samples, "data.augmented.labels": labels(name)}
     text = (HERE / "train.toml").read_text()
-    sections = [one for one in text.split("\n\n") if not one.startswith("[data.") or one.startswith("[data.test]") or any(one.startswith(f"[{read}]") for read in reads)]
-    text = "\n\n".join(sections).replace('["data.private", "data.augmented"]', json.dumps(reads))
+    absent = {"[steps.alone]", "[steps.agree]"} if "agree.samples" not in reads else set()
+    absent |= {f"[{key}]" for key in ("data.private", "data.augmented") if key not in sets}
+    sections = [one for one in text.split("\n\n") if one.split("\n")[0] not in absent]
+    text = "\n\n".join(sections).replace('["data.private", "agree.samples"]', json.dumps(reads))
     if base == "minilm":
         text = text.replace(" }\nwith = { epochs = 24", ', base = "plugin:minilm" }\nwith = { epochs = 4')
     file = OUT / f"{digest(text)}-train.toml"
