@@ -158,6 +158,8 @@ fn labels_are_kept(story: &Story, summary: &serde_json::Value) {
         let private = [
             "train-local.model",
             "train-fdkt.model",
+            "agree.samples",
+            "agree.report",
             "local-only.report",
             "augmented-only.report",
             "fdkt.report",
@@ -214,7 +216,7 @@ fn the_model_folder_is_whole(model: &Path, story: &Story) {
     for part in [
         "**private to clinic**: it read private records",
         "| records | `data.train` | private to clinic |",
-        "| records | `relabel-augmented.samples` | public |",
+        "| records | `agree.samples` | private to clinic |",
         "| `synthesise` | `data.train` | 6 | 0.000005 |",
         "| `centroids` | `data.train` | 2 | 0.000005 |",
     ] {
