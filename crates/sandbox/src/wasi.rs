@@ -21,7 +21,7 @@
 //! WASI 0.2, the WIT packages `wasi:cli`, `clocks`, `filesystem`, `io`, `random`, `sockets`.
 
 use sha2::{Digest as _, Sha256};
-use wasmtime::component::types::ComponentItem;
+use wasmtime::component::types::{ComponentItem, Type};
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceDynamic, ResourceType, Val};
 use wasmtime::{Engine, Result, StoreContextMut, bail};
 
@@ -97,8 +97,41 @@ const WRITE_AT_ONCE: u64 = 64 << 10;
 pub(crate) fn knows(interface: &str, item: &ComponentItem, name: &str) -> bool {
     match item {
         ComponentItem::Resource(_) => resource(name).is_some(),
-        ComponentItem::Type(_) | ComponentItem::ComponentFunc(_) => is_wasi(interface),
+        ComponentItem::Type(_) => is_wasi(interface),
+        ComponentItem::ComponentFunc(function) => {
+            is_wasi(interface) && function.params().all(|(_, ty)| has_short_names(&ty, 0))
+        }
         _ => false,
+    }
+}
+
+/// Longest name of a case, a flag or a field; WASI 0.2 has none longer than half of it.
+const NAME_MAX: usize = 64;
+/// Types inside of types; WASI 0.2 has three.
+const NESTED_MAX: usize = 8;
+
+/// Whether the names that come with a value are short.
+///
+/// A function's type is the guest's word. With a name of megabytes, each byte passed would
+/// become megabytes here before anything is charged.
+fn has_short_names(ty: &Type, nested: usize) -> bool {
+    if nested > NESTED_MAX {
+        return false;
+    }
+    let inside = |ty: Type| has_short_names(&ty, nested + 1);
+    let short = |name: &str| name.len() <= NAME_MAX;
+    match ty {
+        Type::List(list) => inside(list.ty()),
+        Type::Option(option) => inside(option.ty()),
+        Type::Result(result) => result.ok().into_iter().chain(result.err()).all(inside),
+        Type::Tuple(tuple) => tuple.types().all(inside),
+        Type::Record(record) => record.fields().all(|it| short(it.name) && inside(it.ty)),
+        Type::Variant(variant) => variant
+            .cases()
+            .all(|it| short(it.name) && it.ty.is_none_or(inside)),
+        Type::Enum(cases) => cases.names().all(short),
+        Type::Flags(flags) => flags.names().all(short),
+        _ => true,
     }
 }
 
@@ -171,7 +204,8 @@ fn answer_always(linked: &mut LinkerInstance<'_, Host>, interface: &str, name: &
 }
 
 /// What values passed cost to make, in fuel: a dynamic value takes some ten times the
-/// byte it may hold.
+/// byte it may hold, and a case, a flag or a field comes with its name, which the guest's own
+/// type may make long.
 fn weight(values: &[Val]) -> u64 {
     let sum = |sum: u64, value: &Val| sum.saturating_add(weight_of(value));
     values.iter().fold(0, sum)
@@ -181,12 +215,18 @@ fn weight_of(value: &Val) -> u64 {
     let inside = match value {
         Val::String(text) => text.len() as u64,
         Val::List(values) | Val::Tuple(values) => weight(values),
-        Val::Record(fields) => fields.iter().fold(0, |sum: u64, (_, value)| {
-            sum.saturating_add(weight_of(value))
+        Val::Record(fields) => fields.iter().fold(0, |sum: u64, (name, value)| {
+            let field = (name.len() as u64).saturating_add(weight_of(value));
+            sum.saturating_add(field)
         }),
-        Val::Variant(_, Some(value))
-        | Val::Option(Some(value))
-        | Val::Result(Ok(Some(value)) | Err(Some(value))) => weight_of(value),
+        Val::Enum(name) | Val::Variant(name, None) => name.len() as u64,
+        Val::Variant(name, Some(value)) => (name.len() as u64).saturating_add(weight_of(value)),
+        Val::Flags(names) => names.iter().fold(0, |sum: u64, name| {
+            sum.saturating_add(name.len() as u64 + 10)
+        }),
+        Val::Option(Some(value)) | Val::Result(Ok(Some(value)) | Err(Some(value))) => {
+            weight_of(value)
+        }
         _ => 0,
     };
     inside.saturating_add(10)

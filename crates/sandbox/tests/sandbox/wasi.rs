@@ -144,6 +144,30 @@ fn what_is_not_there_makes_the_unit_zero() {
     }
 }
 
+/// Each byte that is passed of such a type would become as long as its name.
+#[test]
+fn a_function_with_long_names_in_its_type_is_refused() {
+    let load = |length: usize| {
+        let import = format!(
+            "(import \"wasi:cli/stdin@0.2.9\" (instance
+               (type $cases (enum \"{}\"))
+               (export \"cases\" (type $exported (eq $cases)))
+               (type $list (list $exported))
+               (export \"get-stdin\" (func (param \"of\" $list)))))",
+            "x".repeat(length)
+        );
+        let world = WORLD.replace(MAIN, &format!("{import} {MAIN}"));
+        let guest = component(&Text::default().wat(), &world);
+        Guest::load(&guest, None, &frozen()).map(|_| ())
+    };
+    load(64).unwrap();
+    let refused = load(65).unwrap_err().to_string();
+    assert!(
+        refused.contains("wasi:cli/stdin@0.2.9/get-stdin"),
+        "{refused}"
+    );
+}
+
 #[test]
 fn a_call_costs_by_what_is_passed() {
     let fuel_of = |bytes: u32| {
