@@ -43,9 +43,9 @@ fn rows(count: usize, shift: usize) -> String {
     (0..count).map(row).collect()
 }
 
-fn accuracy(released_weight: &str) -> f64 {
+fn accuracy(workflow: &str, released_weight: &str) -> f64 {
     let story = Story::new();
-    story.write("workflow.toml", BESIDE.replace("WEIGHT", released_weight));
+    story.write("workflow.toml", workflow.replace("WEIGHT", released_weight));
     story.write("rows.jsonl", rows(90, 0));
     story.write("sent.jsonl", rows(270, 1));
     let told: Told = story.tell(&["run", "workflow.toml", "--json"]);
@@ -57,6 +57,17 @@ fn accuracy(released_weight: &str) -> f64 {
 /// The file that was sent says of every text something else than the private rows, and is larger.
 #[test]
 fn a_file_of_samples_weighs_what_released_weight_says() {
-    assert!(accuracy("0.0") > 0.9);
-    assert!(accuracy("1.0") < 0.5);
+    assert!(accuracy(BESIDE, "0.0") > 0.9);
+    assert!(accuracy(BESIDE, "1.0") < 0.5);
+}
+
+#[test]
+fn a_public_data_set_with_a_head_of_its_own_is_what_is_trained_for() {
+    let each = BESIDE
+        .replace("epochs = 6", "tasks = \"each\", epochs = 6")
+        .replace(
+            "records = \"data.rows\" }",
+            "records = \"data.sent\" }\nwith = { head = \"sent\" }",
+        );
+    assert!(accuracy(&each, "0.0") > 0.9);
 }

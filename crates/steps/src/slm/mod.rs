@@ -69,8 +69,12 @@ fn reads_private(context: &StepContext<'_>) -> bool {
     inputs.any(Input::is_private)
 }
 
-fn percent(done: usize, total: usize) -> u64 {
-    (100 * done / total.max(1)) as u64
+/// The tenths of `total`, in per cent, that lie in `before..=done`: ten over a whole pass, whatever
+/// its length, so that the lines of a log count nothing.
+fn tenths(before: usize, done: usize, total: usize) -> impl Iterator<Item = u64> {
+    let of = |done: usize| (10 * done).checked_div(total).unwrap_or(10) as u64;
+    let first = if total == 0 { 0 } else { of(before) };
+    (first + 1..=of(done)).map(|tenth| 10 * tenth)
 }
 
 /// Turns the crate's errors into the engine's.
@@ -107,4 +111,24 @@ fn write(path: &Path, text: &str) -> Result<(), StepFailure> {
     std::fs::write(path, text).map_err(|error| {
         StepFailure::Failed(format!("could not write `{}`: {error}", path.display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tenths;
+
+    #[test]
+    fn a_pass_of_any_length_tells_ten_tenths() {
+        for total in [1, 3, 7, 10, 11, 120, 1000] {
+            let told: Vec<u64> = (0..total)
+                .flat_map(|before| tenths(before, before + 1, total))
+                .collect();
+            assert_eq!(
+                told,
+                (1..=10).map(|it| 10 * it).collect::<Vec<_>>(),
+                "{total}"
+            );
+        }
+        assert_eq!(tenths(4, 4, 10).count(), 0);
+    }
 }

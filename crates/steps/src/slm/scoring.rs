@@ -4,7 +4,7 @@ use noisegate_engine::{StepContext, StepFailure};
 use noisegate_slm::model::heads;
 use noisegate_slm::{Classifier, Device, Head, Model, Prediction, Runtime, ServeOptions};
 
-use super::{failure, percent};
+use super::{failure, tenths};
 use crate::with::With;
 
 /// The head of that name and its place; of an empty name the only one.
@@ -43,14 +43,23 @@ impl Scoring<'_> {
         let mut classifier = Classifier::new(self.runtime, model, &options).map_err(failure)?;
         let count = self.texts.len();
         let mut predictions = Vec::with_capacity(count);
+        let say = |before: usize, done: usize, total: usize| {
+            for tenth in tenths(before, done, total) {
+                self.context.progress(tenth, 100, "scoring, percent");
+            }
+        };
+        if count == 0 {
+            say(pass, pass + 1, self.models);
+        }
         for chunk in self.texts.chunks(batch.max(1) * 8) {
             if self.context.cancelled() {
                 return Err(StepFailure::Cancelled);
             }
+            let before = pass * count + predictions.len();
             let told = classifier.predict_all(chunk).map_err(failure)?;
             predictions.extend(told.into_iter().map(|mut heads| heads.swap_remove(place)));
-            let done = percent(pass * count + predictions.len(), self.models * count);
-            self.context.progress(done, 100, "scoring, percent");
+            let done = pass * count + predictions.len();
+            say(before, done, self.models * count);
         }
         Ok(predictions)
     }

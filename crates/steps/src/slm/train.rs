@@ -8,7 +8,7 @@ use noisegate_slm::{
 };
 
 use super::card::card;
-use super::{Train, bad_input, failure, heads, percent, reads_private, rows, weigh};
+use super::{Train, bad_input, failure, heads, reads_private, rows, tenths, weigh};
 use crate::llm::pinned_folder;
 use crate::with::With;
 
@@ -25,7 +25,14 @@ impl Step for Train {
             validation: &[],
         };
         let private = reads_private(context);
-        let mut progress = |progress: &Progress| tell(context, progress, private);
+        let mut told = (0, 0);
+        let mut progress = |progress: &Progress| {
+            if private {
+                tell_tenths(context, progress, &mut told);
+            } else {
+                tell(context, progress);
+            }
+        };
         let hooks = Hooks {
             progress: &mut progress,
             cancel: context.cancel,
@@ -46,14 +53,19 @@ impl Step for Train {
     }
 }
 
-/// Of private records the log holds public facts: shares, not counts, and no loss.
-fn tell(context: &StepContext<'_>, progress: &Progress, private: bool) {
+/// Of private records the log holds public facts: no loss, and as many lines for any number of
+/// steps. `told` is the last stage and its last step.
+fn tell_tenths(context: &StepContext<'_>, progress: &Progress, told: &mut (usize, usize)) {
     let (stage, stages) = progress.stage;
-    if private {
-        let percent = percent(progress.step, progress.steps);
-        context.progress(percent, 100, &format!("training {stage}/{stages}, percent"));
-        return;
+    let before = if told.0 == stage { told.1 } else { 0 };
+    for tenth in tenths(before, progress.step, progress.steps) {
+        context.progress(tenth, 100, &format!("training {stage}/{stages}, percent"));
     }
+    *told = (stage, before.max(progress.step));
+}
+
+fn tell(context: &StepContext<'_>, progress: &Progress) {
+    let (stage, stages) = progress.stage;
     let mut what = format!(
         "epoch {}/{}, loss {:.3}, {:.0} rows/s, {:.0} s left",
         progress.epoch,
@@ -103,6 +115,7 @@ fn note(context: &StepContext<'_>, summary: &Summary) {
 fn training_failure(error: SlmError, private: bool) -> StepFailure {
     let told = match &error {
         SlmError::NoExamples
+        | SlmError::Labels { .. }
         | SlmError::NoExamplesOfHead { .. }
         | SlmError::OneClass { .. }
         | SlmError::UnknownLabel { .. }
@@ -240,7 +253,7 @@ fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFa
     let (assigned, rows) = heads::assign(inputs, task, with.text("tasks")?)?;
     let released_weight = with.float("released_weight")? as f32;
     let mut examples = Vec::new();
-    let sources = inputs.iter().zip(helpers(inputs));
+    let sources = inputs.iter().zip(helpers(inputs, &assigned.of_input));
     for (((input, synthetic), head), rows) in sources.zip(&assigned.of_input).zip(rows) {
         let declared = matches!(input, Input::Data { .. });
         for row in rows {
@@ -263,12 +276,17 @@ fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFa
 }
 
 /// For each source of records whether it only helps others: what steps released, and a public
-/// data set beside a private one, such as samples that came from elsewhere as a file.
-fn helpers(inputs: &[Input]) -> impl Iterator<Item = bool> {
+/// data set beside a private one of the same head, such as samples that came from elsewhere as a
+/// file.
+fn helpers(inputs: &[Input], head_of: &[usize]) -> Vec<bool> {
     let private = |input: &Input| matches!(input, Input::Data { data, .. } if data.private);
-    let any_private = inputs.iter().any(private);
-    inputs.iter().map(move |input| match input {
+    let beside_private = |head: usize| {
+        let mut others = inputs.iter().zip(head_of);
+        others.any(|(input, of)| *of == head && private(input))
+    };
+    let helps = |(input, head): (&Input, &usize)| match input {
         Input::Path { .. } => true,
-        Input::Data { .. } => any_private && !private(input),
-    })
+        Input::Data { .. } => beside_private(*head) && !private(input),
+    };
+    inputs.iter().zip(head_of).map(helps).collect()
 }
