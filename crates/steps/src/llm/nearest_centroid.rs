@@ -143,7 +143,13 @@ impl Rule {
         let mut kept: Vec<(usize, usize)> = Vec::new();
         for (label, indices) in chosen.iter_mut().enumerate() {
             if self.keep_per_label > 0 {
-                let margin = |at: usize| nearest[at].map_or(0.0, |it| it.margin);
+                // One that keeps its label though it lies nearer to another is the less clear for it.
+                let margin = |at: usize| match nearest[at] {
+                    _ if !stand_out[label] => 0.0,
+                    Some(it) if it.label == label => it.margin,
+                    Some(it) => -it.margin,
+                    None => 0.0,
+                };
                 let clearest_first =
                     |a: &usize, b: &usize| -> Ordering { margin(*b).total_cmp(&margin(*a)) };
                 indices.sort_by(clearest_first);
@@ -261,6 +267,25 @@ mod tests {
         );
         assert_eq!(untold[1].1, "a");
         assert!(!counts[0].stands_out && counts[1].stands_out);
+    }
+
+    #[test]
+    fn of_a_label_lost_in_noise_the_first_are_kept_not_those_clearest_for_another() {
+        let rule = Rule {
+            relabel: true,
+            keep_per_label: 2,
+            ..KEEP_ALL
+        };
+        let (kept, _) = kept_if(&rule, [false, true]);
+        assert_eq!(texts(&kept), ["clear a", "rather b", "clear b"]);
+        let (kept, _) = kept_if(
+            &Rule {
+                keep_per_label: 1,
+                ..rule
+            },
+            [false, true],
+        );
+        assert_eq!(texts(&kept), ["clear a", "clear b"]);
     }
 
     #[test]
