@@ -49,7 +49,10 @@ impl PromptStyle {
     }
 
     /// Refuses a pattern for texts that could not be told apart in an answer.
-    pub(crate) fn check_text_pattern(self, text: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Pattern`](crate::Error::Pattern) for what is no pattern, or matches what it must not.
+    pub fn check_text_pattern(self, text: &str) -> Result<()> {
         match self {
             // A text with one of `MARKS` is in form, and rejected all the same.
             Self::Completion => check_parts(text, &["\n"]),

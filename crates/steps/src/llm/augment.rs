@@ -22,7 +22,14 @@ impl Step for Augment {
         let demonstrations = samples::read(input(context, "demonstrations")?)?;
         let labels = labels(&demonstrations);
         let plain = plain(&demonstrations);
-        let model = adapted(self.serving.model(context)?, &plain, context)?;
+        let model = self.serving.model(context)?;
+        // Before the model reads the demonstrations, which takes longest.
+        if let Some(pattern) = output_regex(context)? {
+            style(context, &model)?
+                .check_text_pattern(&pattern)
+                .map_err(failure)?;
+        }
+        let model = adapted(model, &plain, context)?;
         let made = augment(
             model.writer(),
             &plain,
@@ -114,17 +121,33 @@ fn adapted(
     Ok(Model::Local(Box::new(adapted.map_err(failure)?)))
 }
 
-fn options(context: &StepContext<'_>, model: &Model) -> Result<AugmentOptions, StepFailure> {
-    let with = With(&context.step.with);
+fn style(context: &StepContext<'_>, model: &Model) -> Result<PromptStyle, StepFailure> {
     let usual = if model.is_instructed() {
         "instruction"
     } else {
         "completion"
     };
-    let style = match with.text_or("style", usual)? {
+    Ok(match With(&context.step.with).text_or("style", usual)? {
         "instruction" => PromptStyle::Instruction,
         _ => PromptStyle::Completion,
+    })
+}
+
+/// The pattern, without the anchors that many write: whole texts are meant in any case.
+fn output_regex(context: &StepContext<'_>) -> Result<Option<String>, StepFailure> {
+    let with = With(&context.step.with);
+    let pattern = with.text("output_regex")?;
+    let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
+    let pattern = match pattern.strip_suffix('$') {
+        Some(before) if !before.ends_with('\\') => before,
+        _ => pattern,
     };
+    Ok(Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty()))
+}
+
+fn options(context: &StepContext<'_>, model: &Model) -> Result<AugmentOptions, StepFailure> {
+    let with = With(&context.step.with);
+    let style = style(context, model)?;
     let samples_per_answer = with.count("samples_per_answer")?;
     let samples = match style {
         PromptStyle::Completion => 1,
@@ -142,9 +165,7 @@ fn options(context: &StepContext<'_>, model: &Model) -> Result<AugmentOptions, S
             top_p: Some(with.float("top_p")?),
             ..Sampling::greedy()
         },
-        output_regex: Some(with.text("output_regex")?)
-            .filter(|pattern| !pattern.is_empty())
-            .map(str::to_owned),
+        output_regex: output_regex(context)?,
         batch_max: with.count("batch")?,
         retries_max: with.count("retries_max")?,
         quality: QualityOptions::default(),
