@@ -65,6 +65,11 @@ impl Patience {
                     thread::sleep(pause.min(self.left()));
                     pause = (pause * 2).min(PAUSE_LONGEST);
                 }
+                // The try looked at the clock before this did.
+                Err(Error::Locked { path, .. }) => {
+                    let waited_ms = self.waited_ms();
+                    return Err(Error::Locked { path, waited_ms });
+                }
                 ended => return ended,
             }
         }
@@ -99,6 +104,21 @@ mod tests {
         let ended = patience.try_until_free(|| Err::<(), _>(locked(patience)));
         match ended.unwrap_err() {
             Error::Locked { waited_ms, .. } => assert!(waited_ms >= 120, "{waited_ms}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Also where the time ends while a try goes on.
+    #[test]
+    fn what_is_told_of_the_wait_is_its_whole_length() {
+        let patience = Patience::of(20);
+        let ended = patience.try_until_free(|| {
+            let early = locked(patience);
+            thread::sleep(Duration::from_millis(30));
+            Err::<(), _>(early)
+        });
+        match ended.unwrap_err() {
+            Error::Locked { waited_ms, .. } => assert!(waited_ms >= 20, "{waited_ms}"),
             other => panic!("{other:?}"),
         }
     }
