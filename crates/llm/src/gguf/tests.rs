@@ -127,6 +127,7 @@ fn tokenizers_inside_files_cut_as_the_libraries_they_come_from() {
         ("qwen2", "bpe-qwen2", false),
         ("llama-bpe", "bpe-llama-bpe", true),
         ("gpt-2", "bpe-gpt-2", false),
+        ("smollm", "bpe-smollm", false),
         ("spm", "spm", true),
     ] {
         let bytes = std::fs::read(fixture(&format!("gguf/{file}.gguf"))).unwrap();

@@ -27,7 +27,8 @@ use crate::tokenizer::{TextTokenizer, merges_by_score};
 struct Cut {
     /// Values of `tokenizer.ggml.pre` that mean it.
     names: &'static [&'static str],
-    pattern: &'static str,
+    /// One after the other, each cutting what the one before it left.
+    patterns: &'static [&'static str],
     /// Whether a piece that is a token as a whole is taken without merging.
     whole_first: bool,
     /// Whether texts begin with the file's first token, if it does not say.
@@ -39,24 +40,33 @@ const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-const CUTS: [Cut; 3] = [
+const DIGIT: &str = r"\p{N}";
+
+const CUTS: [Cut; 4] = [
     Cut {
         names: &["gpt-2"],
-        pattern: GPT2,
+        patterns: &[GPT2],
+        whole_first: false,
+        begins: false,
+        normalised: false,
+    },
+    Cut {
+        names: &["smollm"],
+        patterns: &[DIGIT, GPT2],
         whole_first: false,
         begins: false,
         normalised: false,
     },
     Cut {
         names: &["llama-bpe", "llama3", "llama-v3"],
-        pattern: LLAMA3,
+        patterns: &[LLAMA3],
         whole_first: true,
         begins: true,
         normalised: false,
     },
     Cut {
         names: &["qwen2", "deepseek-r1-qwen"],
-        pattern: QWEN2,
+        patterns: &[QWEN2],
         whole_first: false,
         begins: false,
         normalised: true,
@@ -158,10 +168,13 @@ fn byte_level(metadata: &Metadata<'_>, tokens: &[Token<'_>]) -> Result<(Tokenize
     if cut.normalised {
         inner.with_normalizer(Some(NFC)).map_err(words)?;
     }
-    let pattern = SplitPattern::Regex(cut.pattern.to_owned());
-    let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(words)?;
-    let steps: Vec<PreTokenizerWrapper> =
-        vec![split.into(), ByteLevel::new(false, false, false).into()];
+    let mut steps: Vec<PreTokenizerWrapper> = Vec::new();
+    for pattern in cut.patterns {
+        let pattern = SplitPattern::Regex((*pattern).to_owned());
+        let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(words)?;
+        steps.push(split.into());
+    }
+    steps.push(ByteLevel::new(false, false, false).into());
     inner.with_pre_tokenizer(Some(Sequence::new(steps)));
     inner.with_decoder(Some(ByteLevelDecoder::new(false, false, false)));
     Ok((inner, cut.begins))
