@@ -244,6 +244,34 @@ fn bad_data_is_refused_before_training() {
     let mut data = examples(30, 1);
     data[2].weight = f32::NAN;
     assert!(error(&data).contains("example 2 has the weight NaN"));
+    for shares in [[0.5, 0.6], [1.5, -0.5], [f32::NAN, 1.0]] {
+        let mut data = examples(30, 1);
+        let labels = ["billing", "drugs"].map(str::to_owned);
+        data[3].target = Target::Shares(std::iter::zip(labels, shares).collect());
+        assert!(error(&data).contains("sum to 1"), "{shares:?}");
+    }
+}
+
+#[test]
+fn a_label_and_all_of_the_share_teach_the_same() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let data = examples(60, 1);
+    let mut shared = data.clone();
+    for example in &mut shared {
+        if let Target::Label(label) = &example.target {
+            example.target = Target::Shares(vec![(label.clone(), 1.0)]);
+        }
+    }
+    let options = TrainOptions {
+        label_smoothing: 0.1,
+        ..options()
+    };
+    let trained = |data: &[Example]| run(&runtime, &scratch(), data, &options).unwrap();
+    let ((first, told), (second, again)) = (trained(&data), trained(&shared));
+    assert_eq!(first.weights, second.weights);
+    assert_eq!(told.empty_labels, again.empty_labels);
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn host_steps() -> Vec<StepSignature> {
         pretrain(),
         slm::train_signature(),
         slm::agree_signature(),
+        slm::pseudo_label_signature(),
         slm::evaluate_signature(),
     ]
 }

@@ -74,6 +74,12 @@ pub fn registry(tools: Tools) -> Registry {
             onnxruntime: tools.onnxruntime.clone(),
         }),
     );
+    add(
+        "slm:pseudo-label",
+        Box::new(slm::PseudoLabel {
+            onnxruntime: tools.onnxruntime.clone(),
+        }),
+    );
     for plugin in tools.plugins.0.into_values() {
         if plugin.manifest.plugin.kind == Kind::Guest {
             let uses = format!("guest:{}", plugin.name());

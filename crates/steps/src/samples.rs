@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use noisegate_engine::{Input, StepFailure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::resolve::read_data;
@@ -36,6 +37,14 @@ pub fn read(input: &Input) -> Result<Vec<Sample>, StepFailure> {
             })
             .collect());
     };
+    read_lines(path)
+}
+
+/// Reads the samples of an artifact as `T`, a [`Sample`] with more beside it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StepFailure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         StepFailure::Failed(format!("could not read `{}`: {error}", path.display()))
     })?;
@@ -59,7 +68,7 @@ pub fn read(input: &Input) -> Result<Vec<Sample>, StepFailure> {
 ///
 /// # Errors
 /// [`StepFailure::Failed`] if one cannot be written as JSON.
-pub fn to_json_lines(samples: &[Sample]) -> Result<String, StepFailure> {
+pub fn to_json_lines(samples: &[impl Serialize]) -> Result<String, StepFailure> {
     let mut text = String::new();
     for sample in samples {
         let line = serde_json::to_string(sample).map_err(|error| {
@@ -75,7 +84,7 @@ pub fn to_json_lines(samples: &[Sample]) -> Result<String, StepFailure> {
 ///
 /// # Errors
 /// [`StepFailure::Failed`], for instance on a full disk.
-pub fn write(path: &Path, samples: &[Sample]) -> Result<(), StepFailure> {
+pub fn write(path: &Path, samples: &[impl Serialize]) -> Result<(), StepFailure> {
     std::fs::write(path, to_json_lines(samples)?).map_err(|error| {
         StepFailure::Failed(format!("could not write `{}`: {error}", path.display()))
     })

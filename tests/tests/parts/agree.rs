@@ -1,4 +1,5 @@
-//! `slm:agree`: samples that a site's own model agrees with, which stay at that site.
+//! `slm:agree` and `slm:pseudo-label`: samples that a site's own model agrees with or labels, which
+//! stay at that site.
 
 use noisegate_tests::Story;
 
@@ -37,6 +38,22 @@ uses = "slm:agree"
 site = "clinic"
 reads = { model = "train.model", samples = "data.offered" }
 with = { confidence = 1.0 }
+
+[steps.label]
+uses = "slm:pseudo-label"
+site = "clinic"
+reads = { model = "train.model", samples = "data.offered" }
+
+[steps.student]
+uses = "slm:train"
+site = "clinic"
+reads = { records = "label.samples" }
+with = { epochs = 30, layers = 1, hidden = 32, heads = 2, intermediate = 32, learning_rate = 0.005, vocabulary = 300 }
+
+[steps.marks]
+uses = "slm:evaluate"
+site = "clinic"
+reads = { model = "student.model", records = "data.notes" }
 
 # It reads no data set, and what it reads is private all the same.
 [steps.again]
@@ -96,6 +113,27 @@ fn a_site_keeps_the_samples_that_its_own_model_agrees_with_and_tells_nobody() {
     );
     // Nothing is certain to a whole 1; that none is kept is no failure that somebody could see.
     assert!(artifact("sure.samples").unwrap().len() < samples.len());
+
+    let labelled = String::from_utf8(artifact("label.samples").unwrap()).unwrap();
+    let labelled: Vec<serde_json::Value> = labelled
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let right = std::iter::zip(&labelled, rows(|i| i).lines())
+        .filter(|(one, line)| line.contains(&format!("\"label\":{}}}", one["label"])))
+        .count();
+    assert!(labelled.len() == 90 && right >= 85, "{right}");
+    let soft = labelled[0]["probabilities"].as_object().unwrap();
+    let sum: f64 = soft.values().map(|share| share.as_f64().unwrap()).sum();
+    assert!(soft.len() == 3 && (sum - 1.0).abs() < 1e-3, "{soft:?}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&artifact("label.report").unwrap()).unwrap();
+    let had_it = |label: &str| report["by_label"][label]["had_it"].as_u64().unwrap();
+    let had_it = had_it("billing") + had_it("care") + had_it("delay");
+    assert!((55..=62).contains(&had_it), "{report}");
+    // A third of the labels that were offered is wrong; what the student learnt is right.
+    let accuracy = summary["scores"][0]["accuracy"].as_f64().unwrap();
+    assert!(accuracy > 0.9, "{accuracy}");
 
     let runs = std::fs::read_dir(story.path().join("home/runs")).unwrap();
     let run = runs.map(|run| run.unwrap().path()).next().unwrap();

@@ -197,13 +197,18 @@ struct Filling<'f> {
 
 impl Filling<'_> {
     fn targets(&self, own: &mut [f32]) {
-        let Known::Label(output) = self.row.known else {
-            return;
+        let shares = match &self.row.known {
+            Known::Label(output) => &[(*output, 1.0)],
+            Known::Shares(shares) => shares.as_slice(),
+            _ => return,
         };
         let (smoothing, count) = (self.weighing.smoothing, own.len() as f32);
-        let weight = self.weight * self.weighing.factors[output];
-        own.fill(weight * smoothing / count);
-        own[output - self.start] += weight * (1.0 - smoothing);
+        for (output, share) in shares {
+            let weight = self.weight * self.weighing.factors[*output] * share;
+            own.iter_mut()
+                .for_each(|it| *it += weight * smoothing / count);
+            own[output - self.start] += weight * (1.0 - smoothing);
+        }
     }
 
     fn pairs(&self, own: &mut [f32]) {
@@ -282,6 +287,24 @@ mod tests {
         for part in &filled {
             let quiet = &part[part.len() / 4 * 3..];
             assert!(quiet.iter().all(|v| *v == 0.0), "a missing row weighs");
+        }
+    }
+
+    /// As the same row would with each of its labels, in their shares.
+    #[test]
+    fn shares_of_labels_weigh_as_so_many_rows_would() {
+        let weighing = Weighing {
+            scale: 1.0,
+            smoothing: 0.1,
+            factors: &[1.0, 3.0],
+        };
+        let heads = &heads()[..1];
+        let of = |known| fill(heads, [row(0, known, 0.5)].iter(), 1, weighing).remove(0);
+        let (first, second) = (of(Known::Label(0)), of(Known::Label(1)));
+        let shared = of(Known::Shares(vec![(1, 0.25), (0, 0.75)]));
+        for output in 0..2 {
+            let wanted = 0.75 * first[output] + 0.25 * second[output];
+            assert!((shared[output] - wanted).abs() < 1e-7, "{shared:?}");
         }
     }
 

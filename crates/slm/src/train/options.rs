@@ -11,6 +11,10 @@ use crate::runtime::Device;
 pub enum Target {
     /// Its label, for a single-label head.
     Label(String),
+    /// How probable each label is, for a single-label head: shares that sum to 1, such as another
+    /// classifier's ("soft targets": Hinton, Vinyals and Dean, "Distilling the Knowledge in a
+    /// Neural Network", 2015, section 2, at temperature 1). Labels left out have none.
+    Shares(Vec<(String, f32)>),
     /// All its labels, perhaps none, for a multi-label head.
     Labels(Vec<String>),
     /// Its numbers, one a label of the head, for a number head.

@@ -141,6 +141,10 @@ fn balanced(rows: &[Row], heads: &[Head]) -> Vec<f32> {
         of_head[row.head] += weight;
         match &row.known {
             Known::Label(output) => totals[*output] += weight,
+            Known::Shares(shares) => {
+                let each = shares.iter();
+                each.for_each(|(output, share)| totals[*output] += weight * f64::from(*share));
+            }
             Known::Labels(outputs) => outputs.iter().for_each(|o| totals[*o] += weight),
             Known::Numbers(_) => {}
         }

@@ -12,6 +12,8 @@ use crate::model::heads::{self, Head, Task};
 pub(super) enum Known {
     /// The output that should win.
     Label(usize),
+    /// Outputs and how probable each is; in all 1.
+    Shares(Vec<(usize, f32)>),
     /// The outputs that should say yes.
     Labels(Vec<usize>),
     /// A number for each output of the head.
@@ -76,6 +78,11 @@ impl<'h> Outputs<'h> {
         };
         match (&example.target, head.task) {
             (Target::Label(label), Task::SingleLabel) => Ok(Known::Label(output(label)?)),
+            (Target::Shares(shares), Task::SingleLabel) if sums_to_one(shares) => {
+                let of_output = |(label, share): &(String, f32)| Ok((output(label)?, *share));
+                let shares: Result<Vec<_>, SlmError> = shares.iter().map(of_output).collect();
+                shares.map(Known::Shares)
+            }
             (Target::Labels(labels), Task::MultiLabel) => {
                 let outputs: Result<Vec<usize>, SlmError> = labels.iter().map(output).collect();
                 outputs.map(Known::Labels)
@@ -90,7 +97,7 @@ impl<'h> Outputs<'h> {
                 head: head.name.clone(),
                 task: head.task.name(),
                 expected: match head.task {
-                    Task::SingleLabel => "one label".to_owned(),
+                    Task::SingleLabel => "one label, or shares of labels that sum to 1".to_owned(),
                     Task::MultiLabel => "a list of labels".to_owned(),
                     Task::Number => format!("{} finite numbers", head.labels.len()),
                 },
@@ -159,6 +166,10 @@ impl<'h> Outputs<'h> {
             }
             match known {
                 Known::Label(output) => empty[*output] = false,
+                Known::Shares(shares) => {
+                    let asked = shares.iter().filter(|(_, share)| *share > 0.0);
+                    asked.for_each(|(output, _)| empty[*output] = false);
+                }
                 Known::Labels(outputs) => outputs.iter().for_each(|output| empty[*output] = false),
                 Known::Numbers(_) => empty[self.ranges[example.head].clone()].fill(false),
             }
@@ -193,4 +204,12 @@ impl<'h> Outputs<'h> {
         }
         Ok(Some(factors))
     }
+}
+
+/// How far shares may sum to something else than 1: what rounding does to a softmax of many labels.
+const SHARES_OFF: f32 = 1e-3;
+
+fn sums_to_one(shares: &[(String, f32)]) -> bool {
+    let sum: f32 = shares.iter().map(|(_, share)| share).sum();
+    (sum - 1.0).abs() <= SHARES_OFF && shares.iter().all(|(_, share)| *share >= 0.0)
 }

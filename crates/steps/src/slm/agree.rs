@@ -10,11 +10,11 @@
 use std::collections::BTreeMap;
 
 use noisegate_engine::{Made, Step, StepContext, StepFailure};
-use noisegate_slm::{Device, Head, Model, Prediction, Task, runtime};
+use noisegate_slm::{Head, Prediction};
 use serde::Serialize;
 
-use super::scoring::{Scoring, find};
-use super::{Agree, bad_input, failure, unconnected};
+use super::scoring::{Judged, judged, single_label};
+use super::{Agree, bad_input};
 use crate::llm::write_json;
 use crate::samples::{self, Sample};
 use crate::with::With;
@@ -23,26 +23,11 @@ impl Step for Agree {
     fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
         let with = With(&context.step.with);
         let confidence = with.float("confidence")? as f32;
-        let model = context.inputs.one("model").ok_or_else(unconnected)?;
-        let model = Model::read_classifier(model.path()).map_err(failure)?;
-        let (place, head) = find(&model, with.text("head")?)?;
-        let mut samples = Vec::new();
-        for input in context.inputs.all("samples") {
-            samples.extend(samples::read(input)?);
-        }
-        check(&samples, &head)?;
-        let runtime = runtime::load(&self.onnxruntime).map_err(failure)?;
-        let device: Device = with.text("device")?.parse().map_err(failure)?;
-        runtime.expect_device(device).map_err(failure)?;
-        let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
-        let scoring = Scoring {
-            runtime: &runtime,
-            texts: &texts,
-            context,
-            device,
-            models: 1,
-        };
-        let told = scoring.predict(&model, place, with.flag("int8")?, 0)?;
+        let Judged {
+            head,
+            samples,
+            told,
+        } = judged(context, &self.onnxruntime, check)?;
         let verdicts: Vec<Verdict> = std::iter::zip(&samples, &told)
             .map(|(sample, told)| Verdict::of(sample, told, &head, confidence))
             .collect();
@@ -70,14 +55,7 @@ impl Step for Agree {
 
 /// Refuses what the head cannot judge.
 fn check(samples: &[Sample], head: &Head) -> Result<(), StepFailure> {
-    if head.task != Task::SingleLabel {
-        return Err(bad_input(format!(
-            "head `{}` is a {} one, and `slm:agree` judges by heads of one label; name such a head, \
-             or train one with `task = \"single-label\"`",
-            head.name,
-            head.task.name()
-        )));
-    }
+    single_label(head)?;
     let known = |sample: &Sample| head.labels.contains(&sample.label);
     if samples.iter().all(known) {
         return Ok(());
@@ -169,6 +147,8 @@ fn tally<'a>(head: &'a Head, samples: &[Sample], verdicts: &[Verdict]) -> Report
 
 #[cfg(test)]
 mod tests {
+    use noisegate_slm::Task;
+
     use super::*;
 
     fn head(task: Task) -> Head {

@@ -1,9 +1,10 @@
-//! `slm:train`, `slm:evaluate` and `slm:agree`: small encoders on ONNX Runtime.
+//! `slm:train`, `slm:evaluate`, `slm:agree` and `slm:pseudo-label`: small encoders on ONNX Runtime.
 //!
 //! ```text
 //! inputs ──heads.rs──> which head each input trains ──rows.rs──> examples ─┬─ train.rs ──> model
 //!                                                                          └─ evaluate.rs ─> report, page
-//! samples, model ──agree.rs──> the samples that the model agrees with, report
+//! samples, model ─┬─ agree.rs ──────> the samples that the model agrees with, report
+//!                 └─ pseudo_label.rs > the samples with the model's labels, report
 //! scoring.rs  texts through a model
 //! card.rs     what the model's folder says of it
 //! direct/     training and evaluation on a person's own files, without a workflow
@@ -16,6 +17,7 @@ mod card;
 pub mod direct;
 mod evaluate;
 mod heads;
+mod pseudo_label;
 mod rows;
 mod scoring;
 mod signatures;
@@ -27,7 +29,9 @@ use std::path::{Path, PathBuf};
 use noisegate_engine::{Input, StepContext, StepFailure};
 use noisegate_slm::{SlmError, runtime};
 
-pub use signatures::{agree_signature, evaluate_signature, train_signature};
+pub use signatures::{
+    agree_signature, evaluate_signature, pseudo_label_signature, train_signature,
+};
 
 /// `slm:train`
 pub struct Train {
@@ -46,6 +50,12 @@ pub struct Evaluate {
 
 /// `slm:agree`
 pub struct Agree {
+    /// The ONNX Runtime library.
+    pub onnxruntime: PathBuf,
+}
+
+/// `slm:pseudo-label`
+pub struct PseudoLabel {
     /// The ONNX Runtime library.
     pub onnxruntime: PathBuf,
 }

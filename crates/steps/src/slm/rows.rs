@@ -1,11 +1,15 @@
 //! Labelled rows of an input, and what they say in the terms of a head.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use noisegate_engine::{Input, StepFailure};
 use noisegate_records::{self as records, Columns, LIST_SEPARATOR, LabelForm, ReadOptions};
 use noisegate_slm::{Head, Target, Task};
+use serde::{Deserialize, Serialize};
 
 use crate::resolve::file_kind;
-use crate::samples;
+use crate::samples::{self, Sample};
 
 /// One row.
 #[derive(Debug, Clone)]
@@ -14,8 +18,21 @@ pub(super) struct Row {
     pub text: String,
     /// The label cell; `None` if it is empty.
     pub label: Option<String>,
+    /// How probable each label is, where a classifier labelled the text softly.
+    pub shares: Option<BTreeMap<String, f32>>,
     /// The cell of the column to group by; empty if it has none.
     pub group: String,
+}
+
+/// A sample with what `slm:pseudo-label` says of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Labelled {
+    /// Its text, and the most probable label.
+    #[serde(flatten)]
+    pub sample: Sample,
+    /// The probability of each label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probabilities: Option<BTreeMap<String, f32>>,
 }
 
 /// Reads an input as rows for heads of `task`; `group` names a column to keep as well.
@@ -27,19 +44,9 @@ pub(super) fn read(
     task: Task,
     group: Option<&str>,
 ) -> Result<Vec<Row>, StepFailure> {
-    let Input::Data { data, path, .. } = input else {
-        if let Some(column) = group {
-            return Err(StepFailure::BadInput(format!(
-                "`group_column` is `{column}`, and samples that a step made have no such column; \
-                 evaluate a data set, or leave `group_column` out"
-            )));
-        }
-        let row = |sample: samples::Sample| Row {
-            text: sample.text,
-            label: (!sample.label.is_empty()).then_some(sample.label),
-            group: String::new(),
-        };
-        return Ok(samples::read(input)?.into_iter().map(row).collect());
+    let (data, path) = match input {
+        Input::Data { data, path, .. } => (data, path),
+        Input::Path { path, .. } => return read_samples(path, group),
     };
     let options = ReadOptions {
         columns: Columns {
@@ -61,9 +68,29 @@ pub(super) fn read(
     let row = |record: records::Record| Row {
         text: record.text,
         label: record.label,
+        shares: None,
         group: record.unit.unwrap_or_default(),
     };
     Ok(rows.into_iter().map(row).collect())
+}
+
+fn read_samples(path: &Path, group: Option<&str>) -> Result<Vec<Row>, StepFailure> {
+    if let Some(column) = group {
+        return Err(StepFailure::BadInput(format!(
+            "`group_column` is `{column}`, and samples that a step made have no such column; \
+             evaluate a data set, or leave `group_column` out"
+        )));
+    }
+    let row = |Labelled {
+                   sample,
+                   probabilities,
+               }| Row {
+        text: sample.text,
+        label: (!sample.label.is_empty()).then_some(sample.label),
+        shares: probabilities,
+        group: String::new(),
+    };
+    Ok(samples::read_lines(path)?.into_iter().map(row).collect())
 }
 
 /// The labels of a cell that may hold several.
@@ -95,6 +122,13 @@ pub(super) fn target(
     };
     match head.task {
         Task::SingleLabel => match &row.label {
+            Some(_) if let Some(shares) = &row.shares => {
+                if !shares.keys().all(|label| has(label)) {
+                    return Err(undeclared());
+                }
+                let shares = shares.iter().map(|(label, share)| (label.clone(), *share));
+                Ok(Some(Target::Shares(shares.collect())))
+            }
             Some(label) if has(label) => Ok(Some(Target::Label(label.clone()))),
             _ if declared => Ok(None),
             _ => Err(undeclared()),

@@ -1,10 +1,16 @@
-//! Texts through a model's head, with progress: what `slm:evaluate` and `slm:agree` have in common.
+//! Texts through a model's head, with progress: what `slm:evaluate`, `slm:agree` and
+//! `slm:pseudo-label` have in common.
+
+use std::path::Path;
 
 use noisegate_engine::{StepContext, StepFailure};
 use noisegate_slm::model::heads;
-use noisegate_slm::{Classifier, Device, Head, Model, Prediction, Runtime, ServeOptions};
+use noisegate_slm::{
+    Classifier, Device, Head, Model, Prediction, Runtime, ServeOptions, Task, runtime,
+};
 
-use super::{failure, tenths};
+use super::{bad_input, failure, tenths, unconnected};
+use crate::samples::{self, Sample};
 use crate::with::With;
 
 /// The head of that name and its place; of an empty name the only one.
@@ -63,4 +69,58 @@ impl Scoring<'_> {
         }
         Ok(predictions)
     }
+}
+
+/// The samples of a step and what a head of its model says of each.
+pub(super) struct Judged {
+    pub head: Head,
+    pub samples: Vec<Sample>,
+    pub told: Vec<Prediction>,
+}
+
+/// Reads model and samples, and has the head judge them; `check` looks at both first.
+pub(super) fn judged(
+    context: &StepContext<'_>,
+    onnxruntime: &Path,
+    check: impl FnOnce(&[Sample], &Head) -> Result<(), StepFailure>,
+) -> Result<Judged, StepFailure> {
+    let with = With(&context.step.with);
+    let model = context.inputs.one("model").ok_or_else(unconnected)?;
+    let model = Model::read_classifier(model.path()).map_err(failure)?;
+    let (place, head) = find(&model, with.text("head")?)?;
+    let mut samples = Vec::new();
+    for input in context.inputs.all("samples") {
+        samples.extend(samples::read(input)?);
+    }
+    check(&samples, &head)?;
+    let runtime = runtime::load(onnxruntime).map_err(failure)?;
+    let device: Device = with.text("device")?.parse().map_err(failure)?;
+    runtime.expect_device(device).map_err(failure)?;
+    let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
+    let scoring = Scoring {
+        runtime: &runtime,
+        texts: &texts,
+        context,
+        device,
+        models: 1,
+    };
+    let told = scoring.predict(&model, place, with.flag("int8")?, 0)?;
+    Ok(Judged {
+        head,
+        samples,
+        told,
+    })
+}
+
+/// Refuses a head that does not choose one label.
+pub(super) fn single_label(head: &Head) -> Result<(), StepFailure> {
+    if head.task == Task::SingleLabel {
+        return Ok(());
+    }
+    Err(bad_input(format!(
+        "head `{}` is a {} one, and samples are judged by heads of one label; name such a head, or \
+         train one with `task = \"single-label\"`",
+        head.name,
+        head.task.name()
+    )))
 }

@@ -26,40 +26,57 @@ pub(super) fn as_private(examples: &mut [Example], heads: &[Head]) {
     for head in 0..heads.len() {
         let private = Shares::of(examples, head, false);
         let released = Shares::of(examples, head, true);
-        if private.total == 0 {
+        if private.total == 0.0 {
             continue;
         }
         let of_head = |it: &&mut Example| it.head == head && it.synthetic;
         for example in examples.iter_mut().filter(of_head) {
-            if let Target::Label(label) = &example.target {
+            let factor = |label: &str| {
                 let factor = private.share(label) / released.share(label);
-                example.weight *= factor.min(FACTOR_MAX);
+                factor.min(FACTOR_MAX)
+            };
+            match &example.target {
+                Target::Label(label) => example.weight *= factor(label),
+                Target::Shares(shares) => {
+                    let mean = shares.iter().filter(|(_, share)| *share > 0.0);
+                    example.weight *= mean
+                        .map(|(label, share)| share * factor(label))
+                        .sum::<f32>();
+                }
+                _ => {}
             }
         }
     }
 }
 
 struct Shares {
-    counts: HashMap<String, usize>,
-    total: usize,
+    counts: HashMap<String, f32>,
+    total: f32,
 }
 
 impl Shares {
     fn of(examples: &[Example], head: usize, synthetic: bool) -> Self {
         let mut counts = HashMap::new();
-        let mut total = 0;
+        let mut total = 0.0;
+        let mut count = |label: &str, share: f32| {
+            *counts.entry(label.to_owned()).or_insert(0.0) += share;
+            total += share;
+        };
         let these = |it: &&Example| it.head == head && it.synthetic == synthetic;
         for example in examples.iter().filter(these) {
-            if let Target::Label(label) = &example.target {
-                *counts.entry(label.clone()).or_insert(0) += 1;
-                total += 1;
+            match &example.target {
+                Target::Label(label) => count(label, 1.0),
+                Target::Shares(shares) => shares
+                    .iter()
+                    .for_each(|(label, share)| count(label, *share)),
+                _ => {}
             }
         }
         Self { counts, total }
     }
 
     fn share(&self, label: &str) -> f32 {
-        self.counts.get(label).copied().unwrap_or(0) as f32 / self.total.max(1) as f32
+        self.counts.get(label).copied().unwrap_or(0.0) / self.total.max(1.0)
     }
 }
 
@@ -97,6 +114,21 @@ mod tests {
     fn one_released_record_of_a_common_label_does_not_outweigh_the_rest() {
         let weights = weights("aaaaaaaab", "abbbbbbbbbbbbbbbbb");
         assert_eq!(weights[0], 0.5 * FACTOR_MAX);
+    }
+
+    #[test]
+    fn a_share_of_a_label_counts_as_that_much_of_it() {
+        let mut all = examples(false, "aaab");
+        all.extend(examples(true, "ab"));
+        let shares = [("a", 0.5), ("b", 0.5)].map(|(label, share)| (label.to_owned(), share));
+        all.push(Example {
+            target: Target::Shares(shares.to_vec()),
+            ..all[4].clone()
+        });
+        as_private(&mut all, &[Head::single(["a", "b"])]);
+        // Halves of both labels are released: factors 1.5 and 0.5, and their mean.
+        let weights: Vec<f32> = all[4..].iter().map(|it| it.weight).collect();
+        assert_eq!(weights, [0.75, 0.25, 0.5]);
     }
 
     #[test]

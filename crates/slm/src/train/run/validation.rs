@@ -96,9 +96,11 @@ impl Trainer<'_> {
 /// How many of a head's decisions about a row are right, of how many.
 fn judge(head: &Head, start: usize, logits: &[f32], known: &Known) -> (usize, usize) {
     match known {
-        Known::Label(output) => {
-            let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            (usize::from(logits[output - start] == best), 1)
+        Known::Label(output) => (usize::from(is_best(logits, output - start)), 1),
+        Known::Shares(shares) => {
+            let likeliest = shares.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+            let right = likeliest.is_some_and(|(output, _)| is_best(logits, output - start));
+            (usize::from(right), 1)
         }
         Known::Labels(outputs) => {
             let each = logits.iter().enumerate();
@@ -107,4 +109,8 @@ fn judge(head: &Head, start: usize, logits: &[f32], known: &Known) -> (usize, us
         }
         Known::Numbers(_) => (0, 0),
     }
+}
+
+fn is_best(logits: &[f32], place: usize) -> bool {
+    logits.iter().all(|other| logits[place] >= *other)
 }
