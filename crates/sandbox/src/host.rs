@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use wasmtime::{ResourceLimiter, Store, Trap};
 
+use crate::board::Contribution;
 use crate::kernels::KernelError;
 use crate::limits::InstanceLimits;
 
@@ -26,7 +27,7 @@ pub(crate) struct Host {
     context: Context,
     own: Vec<Option<Vec<f32>>>,
     free: Vec<usize>,
-    accum: Option<Vec<f32>>,
+    accum: Option<Contribution>,
     host_bytes: usize,
     host_bytes_max: usize,
     memory_bytes: usize,
@@ -38,11 +39,14 @@ pub(crate) struct Host {
 
 impl Host {
     /// State for a fresh instance; `accum` must be all zeros.
-    pub(crate) fn new(limits: &InstanceLimits, context: Context, accum: Option<Vec<f32>>) -> Self {
-        debug_assert!(accum.iter().flatten().all(|value| value.to_bits() == 0));
-        let host_bytes = accum
-            .as_ref()
-            .map_or(0, |accum| size_of_val(accum.as_slice()));
+    pub(crate) fn new(
+        limits: &InstanceLimits,
+        context: Context,
+        accum: Option<Contribution>,
+    ) -> Self {
+        let numbers = accum.as_ref().map_or(&[][..], Contribution::numbers);
+        debug_assert!(numbers.iter().all(|value| value.to_bits() == 0));
+        let host_bytes = size_of_val(numbers);
         Host {
             context,
             own: Vec::new(),
@@ -113,19 +117,20 @@ impl Host {
 
     /// The contribution; a public side has none.
     pub(crate) fn accum_mut(&mut self) -> Result<&mut [f32], KernelError> {
-        self.accum.as_deref_mut().ok_or(KernelError::Handle)
+        let accum = self.accum.as_mut().ok_or(KernelError::Handle)?;
+        Ok(accum.numbers_mut())
     }
 
     /// Length of the contribution.
     pub(crate) fn accum_len(&self) -> Result<u64, KernelError> {
         self.accum
             .as_ref()
-            .map(|accum| accum.len() as u64)
+            .map(|accum| accum.numbers().len() as u64)
             .ok_or(KernelError::Handle)
     }
 
     /// Takes the contribution out, when the instance has ended.
-    pub(crate) fn take_accum(&mut self) -> Option<Vec<f32>> {
+    pub(crate) fn take_accum(&mut self) -> Option<Contribution> {
         self.accum.take()
     }
 

@@ -23,6 +23,7 @@
 #![deny(unsafe_code)]
 
 mod bindings;
+mod board;
 pub mod component;
 mod digest;
 mod engine;

@@ -129,6 +129,11 @@ impl Worker {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_read_timeout(Some(LOOK_EVERY))?;
         let board = memory_file()?;
+        let bytes_max = limits.message_bytes_max(role);
+        if role == Role::Private {
+            // It maps the board, which may not grow by a mapping; no byte takes memory before it is written.
+            board.set_len(bytes_max)?;
+        }
         let threads = if role == Role::Compiler {
             limits.lanes()
         } else {
@@ -152,7 +157,7 @@ impl Worker {
                 socket: ours,
                 board,
             },
-            bytes_max: limits.message_bytes_max(role),
+            bytes_max,
             layers: Layers::NONE,
         })
     }

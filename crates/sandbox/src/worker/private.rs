@@ -1,7 +1,7 @@
 //! The private side: a fresh instance for every privacy unit.
 //!
 //! ```text
-//! unit ──> new store, new instance ──contribute──> accum (host, born zero) ──> the board ──> the gate
+//! unit ──> new store, new instance ──contribute──> accum (its place on the board, born zero) ──> the gate
 //!                     └── dropped, whatever happened
 //! ```
 //! Whatever goes wrong once an instance has seen a unit (a trap, no fuel left, a
@@ -15,7 +15,6 @@
 //! ([`crate::lanes`]).
 
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -26,17 +25,20 @@ use super::public::try_instance;
 use super::{Desk, nonsense};
 use crate::Unit;
 use crate::bindings::{ClientStep, ClientStepPre};
+use crate::board::Contribution;
 use crate::error::{SandboxError, chain};
 use crate::gate::Rehearsal;
 use crate::host::{Context, Host};
 use crate::kernels::{self, Accum, Tensor};
 use crate::limits::InstanceLimits;
-use crate::messages::{self, Kind};
+use crate::messages::{self, Kind, Role};
 use crate::wasi::{self, Wasi};
 use crate::wire::{Reader, floats};
 
 pub(super) fn serve(desk: &mut Desk, engine: &Engine, escape: fn(&Unit)) -> io::Result<()> {
     let limits = desk.limits.private.clone();
+    let board_bytes = desk.limits.message_bytes_max(Role::Private) as usize;
+    let contribution = Contribution::map(&desk.line.board, board_bytes)?;
     let Some(pre) = load(desk, engine, &limits)? else {
         return Ok(());
     };
@@ -49,7 +51,7 @@ pub(super) fn serve(desk: &mut Desk, engine: &Engine, escape: fn(&Unit)) -> io::
         query: Vec::new(),
         setup_tensors: Vec::new(),
         tensors: Context::default(),
-        contribution: Vec::new(),
+        contribution: Some(contribution),
     };
     loop {
         let (kind, payload) = desk.asked()?;
@@ -134,7 +136,8 @@ struct PrivateSide {
     setup_tensors: Vec<Arc<Vec<f32>>>,
     /// The setup's tensors, then the query's.
     tensors: Context,
-    contribution: Vec<f32>,
+    /// An instance has it while it runs.
+    contribution: Option<Contribution>,
 }
 
 impl PrivateSide {
@@ -154,30 +157,27 @@ impl PrivateSide {
         Ok(())
     }
 
-    /// Puts one contribution after the other on the board.
+    /// Leaves one contribution after the other on the board.
     fn contribute_all(&mut self, desk: &mut Desk, payload: &[u8]) -> io::Result<()> {
         let mut from = Reader::new(payload);
         let count = from.count(4)?;
-        let mut written = 0;
-        for _ in 0..count {
+        for place in 0..count {
             let unit = messages::read_unit(&mut from)?;
-            if let Err(error) = self.contribute(&unit) {
+            if let Err(error) = self.contribute(place, &unit) {
                 return desk.answer(Kind::Refused, &messages::refused(&error));
             }
-            let bytes: &[u8] = bytemuck::cast_slice(&self.contribution);
-            desk.line.board.write_all_at(bytes, written)?;
-            written += bytes.len() as u64;
         }
-        desk.line.announce(Kind::Contributions as u32, written)
+        let bytes = 4 * (count * self.dim) as u64;
+        desk.line.announce(Kind::Contributions as u32, bytes)
     }
 
-    /// One unit's contribution: `dim` numbers, zero if the guest failed.
+    /// One unit's contribution: `dim` numbers at its place, zero if the guest failed.
     ///
     /// # Errors
     /// [`SandboxError::Instantiate`] if no instance could be made; decided
     /// before the unit is shown to the guest.
-    fn contribute(&mut self, unit: &Unit) -> Result<(), SandboxError> {
-        let (mut store, instance) = self.instantiate()?;
+    fn contribute(&mut self, place: usize, unit: &Unit) -> Result<(), SandboxError> {
+        let (mut store, instance) = self.instantiate(place)?;
         (self.escape)(unit);
         // A panic in the host would be a bug, but must not tell on a unit either.
         let called = catch_unwind(AssertUnwindSafe(|| self.call(&mut store, &instance, unit)));
@@ -187,12 +187,13 @@ impl PrivateSide {
 
     /// As [`PrivateSide::contribute`], for a **made-up** unit: says what happened.
     fn rehearse(&mut self, unit: &Unit) -> Result<Rehearsal, SandboxError> {
-        let (mut store, instance) = self.instantiate()?;
+        let (mut store, instance) = self.instantiate(0)?;
         let called = self.call(&mut store, &instance, unit);
         let fuel_left = store.get_fuel().unwrap_or(0);
         self.take_contribution(&mut store, called.is_ok());
-        let norm_squared: f64 = self
-            .contribution
+        let contribution = self.contribution.as_ref();
+        let norm_squared: f64 = contribution
+            .map_or(&[][..], Contribution::numbers)
             .iter()
             .map(|&value| f64::from(value) * f64::from(value))
             .sum();
@@ -208,10 +209,13 @@ impl PrivateSide {
         })
     }
 
-    fn instantiate(&mut self) -> Result<(Store<Host>, ClientStep), SandboxError> {
-        let mut accum = std::mem::take(&mut self.contribution);
-        accum.clear();
-        accum.resize(self.dim, 0.0);
+    fn instantiate(&mut self, place: usize) -> Result<(Store<Host>, ClientStep), SandboxError> {
+        // Gone only if no instance could be made before: then the parent ends this worker.
+        let mut accum = self
+            .contribution
+            .take()
+            .ok_or_else(|| SandboxError::engine("no memory for a contribution"))?;
+        accum.begin(place, self.dim).map_err(SandboxError::engine)?;
         let host = Host::new(&self.limits, self.tensors.clone(), Some(accum));
         let mut store = host.into_store(self.pre.engine(), &self.limits);
         let instance = self
@@ -242,10 +246,9 @@ impl PrivateSide {
     }
 
     fn take_contribution(&mut self, store: &mut Store<Host>, succeeded: bool) {
-        self.contribution = store.data_mut().take_accum().unwrap_or_default();
-        if !succeeded || self.contribution.len() != self.dim {
-            self.contribution.clear();
-            self.contribution.resize(self.dim, 0.0);
+        self.contribution = store.data_mut().take_accum();
+        if let (false, Some(contribution)) = (succeeded, &mut self.contribution) {
+            contribution.clear();
         }
     }
 }
