@@ -8,14 +8,16 @@
 //! `clip / clip_units` in natural terms. All that sensitivity rests on happens
 //! after the conversion, in integers (`proof.md`); the conversion itself may
 //! round and rescale as it likes. The loops have no branch on a value, which lets
-//! the compiler vectorise them. Deliberately absent: errors. A bad vector is the
-//! zero vector.
+//! the compiler vectorise them, for the widest instructions that the machine has:
+//! the result is the same for all, as every number is computed by itself and sums
+//! are exact. Deliberately absent: errors. A bad vector is the zero vector.
 
 #[cfg(test)]
 mod test;
 
 use crate::noise::NOISE_SCALE_BITS;
 use crate::{ClipBound, NoiseMultiplier, PrivacyError};
+use pulp::{Arch, NullaryFnOnce};
 
 /// No coordinate exceeds 2^30 units, so that 2^32 squares fit a `u128`, and 8 of them a `u64`.
 const UNITS_MAX: i32 = 1 << 30;
@@ -60,6 +62,11 @@ impl Lattice {
     /// - `contribution`: shape `[sums.len()]`, natural units. Another length, a
     ///   NaN or an infinity anywhere makes it the zero vector.
     pub(crate) fn add_clipped(&self, contribution: &[f32], sums: &mut [i64]) {
+        Arch::new().dispatch(AddClipped(self, contribution, sums));
+    }
+
+    #[inline(always)]
+    fn add_clipped_here(&self, contribution: &[f32], sums: &mut [i64]) {
         let scale = self.scale(contribution);
         let shrink = match scale {
             Some(scale) if contribution.len() == sums.len() => {
@@ -77,6 +84,7 @@ impl Lattice {
     ///
     /// A vector too large for [`UNITS_MAX`] is scaled down by a power of two
     /// first, which keeps its direction; it is clipped all the same.
+    #[inline(always)]
     fn scale(&self, contribution: &[f32]) -> Option<f64> {
         const MAGNITUDE: u32 = 0x7fff_ffff;
         // Magnitudes order like their bits, and NaN and infinity come last.
@@ -94,8 +102,21 @@ impl Lattice {
     }
 }
 
+/// [`Lattice::add_clipped_here`], for `pulp` to compile with several sets of instructions.
+struct AddClipped<'a>(&'a Lattice, &'a [f32], &'a mut [i64]);
+
+impl NullaryFnOnce for AddClipped<'_> {
+    type Output = ();
+
+    // A closure is not always inlined, and then has the plainest instructions.
+    #[inline(always)]
+    fn call(self) {
+        self.0.add_clipped_here(self.1, self.2);
+    }
+}
+
 /// The number of lattice units in a finite float, to the nearest; at most [`UNITS_MAX`] in magnitude.
-#[inline]
+#[inline(always)]
 fn units(value: f32, scale: f64) -> i32 {
     const LIMIT: f64 = UNITS_MAX as f64;
     // Adding 1.5 * 2^52 leaves a float whose last 32 bits are the integer in two's complement:
@@ -105,19 +126,29 @@ fn units(value: f32, scale: f64) -> i32 {
 }
 
 /// The squared L2 norm, exactly.
+#[inline(always)]
 fn squares(contribution: &[f32], scale: f64) -> u128 {
-    // Neither sum can wrap: 8 squares of at most 2^60, then 2^32 of them.
-    let chunk_sum = |chunk: &[f32]| {
-        chunk.iter().fold(0u64, |sum, value| {
-            let magnitude = u64::from(units(*value, scale).unsigned_abs());
-            sum.wrapping_add(magnitude.wrapping_mul(magnitude))
-        })
-    };
+    // Neither sum can wrap: 8 squares of at most 2^60, then 2^32 of them. Loops rather than
+    // `fold`, which is not always inlined.
+    let mut sum = 0u128;
     let (chunks, rest) = contribution.as_chunks::<SQUARES>();
-    let sum = chunks.iter().fold(0u128, |sum, chunk| {
-        sum.wrapping_add(chunk_sum(chunk).into())
-    });
-    sum.wrapping_add(chunk_sum(rest).into())
+    for chunk in chunks {
+        let mut of_chunk = 0u64;
+        for value in chunk {
+            of_chunk = of_chunk.wrapping_add(square(*value, scale));
+        }
+        sum = sum.wrapping_add(of_chunk.into());
+    }
+    for value in rest {
+        sum = sum.wrapping_add(square(*value, scale).into());
+    }
+    sum
+}
+
+#[inline(always)]
+fn square(value: f32, scale: f64) -> u64 {
+    let magnitude = u64::from(units(value, scale).unsigned_abs());
+    magnitude.wrapping_mul(magnitude)
 }
 
 /// floor(2^24 / z), exactly.
@@ -174,7 +205,7 @@ impl Shrink {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn apply(self, units: i32) -> i64 {
         // Cannot wrap: 2^30 times 2^32.
         let magnitude =

@@ -69,6 +69,25 @@ proptest! {
         }
     }
 
+    /// Against plain sums in 128 bits, over several blocks and a rest.
+    #[test]
+    fn squares_are_exact(values in prop::collection::vec(any::<f32>().prop_filter("a number", |x| !x.is_nan()), 0..400), scale in 1e-3f64..1e9) {
+        let plain = |value: &f32| u128::from(units(*value, scale).unsigned_abs()).pow(2);
+        prop_assert_eq!(squares(&values, scale), values.iter().map(plain).sum::<u128>());
+    }
+
+    /// Another machine, or a step that is resumed on one, must find the same sums.
+    #[test]
+    fn the_widest_instructions_give_the_bits_of_the_plainest(
+        values in prop::collection::vec(-3f32..3.0, 0..400), exponent in -40i32..120, z in 0.05f64..50.0,
+    ) {
+        let contribution: Vec<f32> = values.iter().map(|x| x * 2f32.powi(exponent)).collect();
+        let lattice = lattice(1.0, z);
+        let mut plain = vec![0; contribution.len()];
+        lattice.add_clipped_here(&contribution, &mut plain);
+        prop_assert_eq!(clipped(&lattice, &contribution), plain);
+    }
+
     #[test]
     fn a_shrink_is_a_product_rounded_toward_zero(units in -UNITS_MAX..=UNITS_MAX, factor in any::<u32>(), shift in 31u32..64) {
         let exact = (i128::from(units) * i128::from(factor)) / (1i128 << shift);
@@ -137,6 +156,10 @@ fn a_multiplier_that_leaves_no_lattice_is_refused() {
 fn the_longest_vector_of_the_largest_values_cannot_overflow() {
     let largest = u64::from(UNITS_MAX.unsigned_abs());
     assert!((SQUARES as u64).checked_mul(largest * largest).is_some());
+    assert_eq!(
+        squares(&[-f32::MAX; 1000], 1.0),
+        1000 * u128::from(largest * largest)
+    );
     let worst = u128::from(DIMENSION_MAX) * u128::from(largest * largest);
     assert_eq!(worst, 1 << 92);
     let shrink = Shrink::new(1 << 29, worst);
