@@ -7,8 +7,9 @@
                                   └──────────────────────────────────┴ train.toml ─> test accuracy
 
 Each stage is one `noisegate run`; its outcome is kept in target/noisegate/utility/ under a name
-made of all that went in, so that a second call only runs what is new. Every classifier trains
-for 24 epochs, so that each private row counts as often with samples as without. Writes
+made of all that went in, so that a second call only runs what is new. A classifier of private
+rows alone trains for 24 epochs; beside samples 12 suffice, since each has several times as many
+steps. Writes
 table-BASE.md, .json and .svg. Python's standard library alone; the data sets are those of ../shared/data.
 """
 
@@ -50,20 +51,27 @@ def alone(total):
 ARMS = {
     "local-only": {"help": "private rows alone, 24 epochs"},
     "local-long": {"help": "private rows alone, 72 epochs", "train": {"steps.train.with.epochs": 72}},
-    "public-only": {"help": "augmented from the names of the labels, beside private rows", "workflow": "open.toml", "demonstrations": "names"},
-    "samples-only": {"help": "the released samples, relabelled, without private rows", "workflow": "pipeline.toml", "rows": False, **epsilon(8), "exports.augmented.from": "relabel.samples"},
-    "fdkt-8": {"help": "FDKT with centroids, epsilon 8", "workflow": "pipeline.toml", **epsilon(8)},
-    "no-agree": {"help": "as fdkt-8, with all samples, not only those that a classifier of the private rows agrees with", "workflow": "pipeline.toml", **epsilon(8), "agree": False},
-    "pretrained": {"help": "as fdkt-8, but 4 epochs of samples alone, then 24 of private rows alone", "workflow": "pipeline.toml", **epsilon(8), "train": {"steps.train.with.released_first": 4}},
-    "fdkt-3": {"help": "FDKT with centroids, epsilon 3", "workflow": "pipeline.toml", **epsilon(3)},
-    "fdkt-1": {"help": "FDKT with centroids, epsilon 1", "workflow": "pipeline.toml", **epsilon(1)},
+    "public-only": {"help": "augmented from the names of the labels, with the teacher's labels, beside private rows", "workflow": "open.toml", "demonstrations": "names"},
+    "samples-only": {"help": "the released samples, relabelled by centroids, without private rows", "workflow": "pipeline.toml", "rows": False, **epsilon(8), "exports.augmented.from": "relabel.samples"},
+    "fdkt-8": {"help": "FDKT with centroids, epsilon 8, with the teacher's labels", "workflow": "pipeline.toml", **epsilon(8)},
+    "agree": {"help": "as fdkt-8, but with the centroids' labels, and only samples that a classifier of the private rows agrees with", "workflow": "pipeline.toml", **epsilon(8), "labels": "agree"},
+    "as-made": {"help": "as fdkt-8, but with the centroids' labels", "workflow": "pipeline.toml", **epsilon(8), "labels": "as-made"},
+    "fdkt-3": {"help": "FDKT with centroids, epsilon 3, with the teacher's labels", "workflow": "pipeline.toml", **epsilon(3)},
+    "fdkt-1": {"help": "FDKT with centroids, epsilon 1, with the teacher's labels", "workflow": "pipeline.toml", **epsilon(1)},
     "no-filter": {"help": "epsilon 8, no centroids, no judge", "workflow": "pipeline.toml", **alone(8), **FROM_NEITHER},
     "no-cluster": {"help": "epsilon 8 with centroids, no clusters", "workflow": "pipeline.toml", **epsilon(8), "steps.judge.reads.clusters": "relabel.samples", "without": ["cluster"]},
-    "paper": {"help": "epsilon 8, judged by the language model, no centroids", "workflow": "pipeline.toml", **alone(8), **FROM_NEITHER, **JUDGED},
-    "reference": {"help": "the released code's settings: epsilon 3, batches of 2, DP-Adam, one pass", "workflow": "pipeline.toml", **alone(3), **FROM_NEITHER, **JUDGED, "batch": 2},
+    "paper": {"help": "epsilon 8, judged by the language model, no centroids, labels as made", "workflow": "pipeline.toml", **alone(8), **FROM_NEITHER, **JUDGED, "labels": "as-made"},
+    "reference": {"help": "the released code's settings: epsilon 3, batches of 2, DP-Adam, one pass, labels as made", "workflow": "pipeline.toml", **alone(3), **FROM_NEITHER, **JUDGED, "batch": 2, "labels": "as-made"},
     "not-private": {"help": "augmented from the private rows themselves: an upper bound that protects nothing", "workflow": "open.toml", "demonstrations": "rows"},
 }
-NOT_SETS = {"help", "workflow", "rows", "without", "demonstrations", "batch", "train", "agree"}
+# Where a sample's label comes from: the input that `train` reads, and its settings.
+LABELS = {
+    "teacher": ("label.samples", {"steps.train.with.epochs": 12}),
+    "agree": ("agree.samples", {"steps.train.with.released_weight": 0.4, "steps.train.with.released_labels": "as-private"}),
+    "as-made": ("data.augmented", {"steps.train.with.epochs": 12}),
+}
+NEEDS = {"label.samples": ["teacher", "label"], "agree.samples": ["alone", "agree"], "data.augmented": []}
+NOT_SETS = {"help", "workflow", "rows", "without", "demonstrations", "batch", "train", "labels"}
 
 
 def digest(*parts):
@@ -159,24 +167,28 @@ def augmented(options, name, seed, arm):
 
 def score(options, name, seed, arm, base):
     """Test accuracy of an arm's classifier, and what its samples took."""
-    here, took, without = draw(name, options, seed), {}, []
-    sets = {"params.seed": seed, "data.test": here / "test.jsonl", "data.test.labels": labels(name)} | arm.get("train", {})
+    here, took = draw(name, options, seed), {}
+    sets = {"params.seed": seed, "data.test": here / "test.jsonl", "data.test.labels": labels(name)}
     reads = []
     if arm.get("rows", True):
         reads.append("data.private")
         sets |= {"data.private": here / "private.jsonl", "data.private.labels": labels(name)}
     if "workflow" in arm:
         samples, took = augmented(options, name, seed, arm)
-        agree = reads and arm.get("agree", True)
-        reads.append("agree.samples" if agree else "data.augmented")
-        sets |= {"data.augmented": samples, "data.augmented.labels": labels(name)}
-    text = (HERE / "train.toml").read_text()
-    absent = {"[steps.alone]", "[steps.agree]"} if "agree.samples" not in reads else set()
+        source, settings = LABELS[arm.get("labels", "teacher") if reads else "as-made"]
+        reads.append(source)
+        sets |= {"data.augmented": samples, "data.augmented.labels": labels(name)} | settings
+    sets |= arm.get("train", {})
+    needed = [step for source in reads for step in NEEDS.get(source, [])]
+    unused = {step for steps in NEEDS.values() for step in steps} - set(needed)
+    absent = {f"[steps.{step}]" for step in unused}
     absent |= {f"[{key}]" for key in ("data.private", "data.augmented") if key not in sets}
+    text = (HERE / "train.toml").read_text()
     sections = [one for one in text.split("\n\n") if one.split("\n")[0] not in absent]
-    text = "\n\n".join(sections).replace('["data.private", "agree.samples"]', json.dumps(reads))
+    text = "\n\n".join(sections).replace('["data.private", "label.samples"]', json.dumps(reads))
     if base == "minilm":
         text = text.replace(" }\nwith = { epochs = 24", ', base = "plugin:minilm" }\nwith = { epochs = 4')
+        sets.pop("steps.train.with.epochs", None)
     file = OUT / f"{digest(text)}-train.toml"
     file.write_text(text)
     known = [hashlib.sha256(pathlib.Path(v).read_bytes()).hexdigest() for k, v in sets.items() if k.count(".") == 1 and k.startswith("data.")]
@@ -195,7 +207,7 @@ def main():
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--base", default="scratch", choices=["scratch", "minilm"])
     parser.add_argument("--samples", type=int, default=400, help="released samples, of all labels together")
-    parser.add_argument("--augmented", type=int, default=1200, help="augmented samples, of all labels together")
+    parser.add_argument("--augmented", type=int, default=3000, help="augmented samples, of all labels together")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/noisegate")
     parser.add_argument("--stamp", default="", help="any text; a new one forgets what was kept")
     options = parser.parse_args()
