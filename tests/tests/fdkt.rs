@@ -57,6 +57,7 @@ fn arguments<'a>(
         "steps.augment.with.retries_max=1",
         "steps.train-local.with.epochs=1",
         "steps.train-augmented.with.epochs=1",
+        "steps.train-teacher.with.epochs=1",
         "steps.train-fdkt.with.epochs=1",
     ];
     for set in sets.iter().chain(more) {
@@ -107,7 +108,7 @@ fn fdkt_runs_end_to_end_and_charges_once() {
         .iter()
         .map(|one| one["step"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["local-only", "augmented-only", "fdkt"]);
+    assert_eq!(names, ["local-only", "augmented-only", "fdkt", "teacher"]);
     for score in first["scores"].as_array().unwrap() {
         let (accuracy, rows) = (
             score["accuracy"].as_f64().unwrap(),
@@ -158,14 +159,17 @@ fn labels_are_kept(story: &Story, summary: &serde_json::Value) {
         let private = [
             "train-local.model",
             "train-fdkt.model",
-            "agree.samples",
-            "agree.report",
+            "train-teacher.model",
+            "label.samples",
+            "label.report",
             "local-only.report",
             "augmented-only.report",
             "fdkt.report",
+            "teacher.report",
             "local-only.page",
             "augmented-only.page",
             "fdkt.page",
+            "teacher.page",
         ];
         let expected = if private.contains(&name) {
             "private to clinic"
@@ -216,7 +220,7 @@ fn the_model_folder_is_whole(model: &Path, story: &Story) {
     for part in [
         "**private to clinic**: it read private records",
         "| records | `data.train` | private to clinic |",
-        "| records | `agree.samples` | private to clinic |",
+        "| records | `label.samples` | private to clinic |",
         "| `synthesise` | `data.train` | 6 | 0.000005 |",
         "| `centroids` | `data.train` | 2 | 0.000005 |",
     ] {
