@@ -51,7 +51,7 @@ def alone(total):
 ARMS = {
     "local-only": {"help": "private rows alone, 24 epochs"},
     "local-long": {"help": "private rows alone, 72 epochs", "train": {"steps.train.with.epochs": 72}},
-    "public-only": {"help": "augmented from the names of the labels, with the teacher's labels, beside private rows", "workflow": "open.toml", "demonstrations": "names"},
+    "public-only": {"help": "augmented from the names of the labels, with the teacher's labels, beside private rows", "workflow": "open.toml", "demonstrations": "names", "steps.augment.with.adapt_epochs": 0},
     "samples-only": {"help": "the released samples, relabelled by centroids, without private rows", "workflow": "pipeline.toml", "rows": False, **epsilon(8), "exports.augmented.from": "relabel.samples"},
     "fdkt-8": {"help": "FDKT with centroids, epsilon 8, with the teacher's labels", "workflow": "pipeline.toml", **epsilon(8)},
     "agree": {"help": "as fdkt-8, but with the centroids' labels, and only samples that a classifier of the private rows agrees with", "workflow": "pipeline.toml", **epsilon(8), "labels": "agree"},
