@@ -4,7 +4,7 @@ use super::batches::Batch;
 use super::loss::{self, Weighing};
 use super::options::{Example, TrainOptions, TrainingData};
 use super::step::Inputs;
-use super::targets::{Known, Outputs};
+use super::targets::{Known, Outputs, likeliest};
 use crate::error::SlmError;
 use crate::model::Model;
 use crate::model::heads::{self, Head, Task};
@@ -141,9 +141,11 @@ fn balanced(rows: &[Row], heads: &[Head]) -> Vec<f32> {
         of_head[row.head] += weight;
         match &row.known {
             Known::Label(output) => totals[*output] += weight,
+            // By the likeliest: a label that many texts have a trace of is not one to weigh up.
             Known::Shares(shares) => {
-                let each = shares.iter();
-                each.for_each(|(output, share)| totals[*output] += weight * f64::from(*share));
+                likeliest(shares)
+                    .into_iter()
+                    .for_each(|output| totals[output] += weight);
             }
             Known::Labels(outputs) => outputs.iter().for_each(|o| totals[*o] += weight),
             Known::Numbers(_) => {}

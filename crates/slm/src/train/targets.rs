@@ -167,8 +167,9 @@ impl<'h> Outputs<'h> {
             match known {
                 Known::Label(output) => empty[*output] = false,
                 Known::Shares(shares) => {
-                    let asked = shares.iter().filter(|(_, share)| *share > 0.0);
-                    asked.for_each(|(output, _)| empty[*output] = false);
+                    likeliest(shares)
+                        .into_iter()
+                        .for_each(|output| empty[output] = false);
                 }
                 Known::Labels(outputs) => outputs.iter().for_each(|output| empty[*output] = false),
                 Known::Numbers(_) => empty[self.ranges[example.head].clone()].fill(false),
@@ -204,6 +205,12 @@ impl<'h> Outputs<'h> {
         }
         Ok(Some(factors))
     }
+}
+
+/// The output with the largest share; a softmax leaves a little to every other.
+pub(super) fn likeliest(shares: &[(usize, f32)]) -> Option<usize> {
+    let largest = shares.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    largest.map(|(output, _)| *output)
 }
 
 /// How far shares may sum to something else than 1: what rounding does to a softmax of many labels.

@@ -171,7 +171,9 @@ fn labelled(records: &Input, head: &Head, column: Option<&str>) -> Result<Vec<Kn
         _ => head.clone(),
     };
     let mut known = Vec::new();
-    for row in rows::read(records, head.task, column)? {
+    for mut row in rows::read(records, head.task, column)? {
+        // Scores are of labels; how sure a teacher was of them is not asked.
+        row.shares = None;
         if let Some(target) = rows::target(&row, &head, declared)? {
             known.push(Known {
                 text: row.text,

@@ -94,7 +94,7 @@ fn each(inputs: &[Input], task: Task) -> Result<Vec<Asked>, StepFailure> {
             continue;
         }
         let rows = rows::read(input, task, None)?;
-        let cells = rows.iter().filter_map(|row| row.label.as_deref());
+        let cells = rows.iter().flat_map(Row::labels);
         let mut found: Vec<&str> = match task {
             Task::MultiLabel => cells.flat_map(rows::split).collect(),
             _ => cells.collect(),
@@ -189,7 +189,7 @@ fn labels(asked: &Asked, inputs: &[Input], rows: &[Vec<Row>]) -> Result<Vec<Stri
     }
     if labels.is_empty() {
         let cells = asked.inputs.iter().flat_map(|&place| &rows[place]);
-        let cells = cells.filter_map(|row| row.label.as_deref());
+        let cells = cells.flat_map(Row::labels);
         labels = match asked.task {
             Task::SingleLabel => cells.map(str::to_owned).collect(),
             Task::MultiLabel => cells.flat_map(rows::split).map(str::to_owned).collect(),

@@ -35,6 +35,31 @@ pub(super) struct Labelled {
     pub probabilities: Option<BTreeMap<String, f32>>,
 }
 
+impl Labelled {
+    /// Whether the probabilities are some, and say the same as the label: other steps look at that
+    /// alone.
+    fn is_sound(&self) -> bool {
+        let Some(shares) = &self.probabilities else {
+            return true;
+        };
+        let sum: f32 = shares.values().sum();
+        let own = shares.get(&self.sample.label).copied().unwrap_or(-1.0);
+        // A number that is none fails every comparison.
+        (sum - 1.0).abs() <= 1e-3 && shares.values().all(|share| (0.0..=own).contains(share))
+    }
+}
+
+impl Row {
+    /// Its label cell, and every label that it has a share of.
+    pub(super) fn labels(&self) -> impl Iterator<Item = &str> {
+        let shares = self.shares.iter().flat_map(BTreeMap::keys);
+        self.label
+            .as_deref()
+            .into_iter()
+            .chain(shares.map(String::as_str))
+    }
+}
+
 /// Reads an input as rows for heads of `task`; `group` names a column to keep as well.
 ///
 /// # Errors
@@ -81,16 +106,25 @@ fn read_samples(path: &Path, group: Option<&str>) -> Result<Vec<Row>, StepFailur
              evaluate a data set, or leave `group_column` out"
         )));
     }
-    let row = |Labelled {
-                   sample,
-                   probabilities,
-               }| Row {
-        text: sample.text,
-        label: (!sample.label.is_empty()).then_some(sample.label),
-        shares: probabilities,
-        group: String::new(),
+    let row = |(number, labelled): (usize, Labelled)| {
+        if !labelled.is_sound() {
+            return Err(StepFailure::BadInput(format!(
+                "`{}`, sample {}: its `probabilities` must sum to 1, none below 0, and be largest \
+                 at its `label`",
+                path.display(),
+                number + 1
+            )));
+        }
+        let Sample { text, label, .. } = labelled.sample;
+        Ok(Row {
+            text,
+            label: (!label.is_empty()).then_some(label),
+            shares: labelled.probabilities,
+            group: String::new(),
+        })
     };
-    Ok(samples::read_lines(path)?.into_iter().map(row).collect())
+    let rows = samples::read_lines::<Labelled>(path)?.into_iter();
+    rows.enumerate().map(row).collect()
 }
 
 /// The labels of a cell that may hold several.
@@ -101,7 +135,7 @@ pub(super) fn split(cell: &str) -> impl Iterator<Item = &str> {
 
 /// What a row says to `head`; `None` for a row that is set aside.
 ///
-/// Rows of a data set (`declared`) whose label is not declared are set aside, and such labels of a
+/// Rows of a data set or of anything private (`declared`) whose label is not declared are set aside, and such labels of a
 /// row with several are passed over: how many there are is told to nobody.
 ///
 /// # Errors
@@ -157,5 +191,40 @@ pub(super) fn target(
                 ))),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_that_are_none_or_gainsay_the_label_are_refused_with_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("samples.jsonl");
+        let read = |probabilities: &str| {
+            let whole = r#"{"text":"a","label":"x"}"#;
+            let line = format!(r#"{{"text":"b","label":"x","probabilities":{probabilities}}}"#);
+            std::fs::write(&path, format!("{whole}\n{line}\n")).unwrap();
+            read_samples(&path, None)
+        };
+        for wrong in [
+            "{}",
+            r#"{"x":0.9}"#,
+            r#"{"x":1.5,"y":-0.5}"#,
+            r#"{"x":1e39,"y":0}"#,
+            r#"{"x":0.4,"y":0.6}"#,
+            r#"{"y":1.0}"#,
+        ] {
+            match read(wrong) {
+                Err(StepFailure::BadInput(text)) => {
+                    assert!(text.contains("sample 2: its `probabilities`"), "{text}");
+                }
+                other => panic!("{wrong}: {other:?}"),
+            }
+        }
+        let rows = read(r#"{"x":0.7,"y":0.3}"#).unwrap();
+        let shares = rows[1].shares.as_ref().unwrap();
+        assert_eq!((rows[0].shares.is_none(), shares["y"]), (true, 0.3));
     }
 }

@@ -255,7 +255,7 @@ fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFa
     let mut examples = Vec::new();
     let sources = inputs.iter().zip(helpers(inputs, &assigned.of_input));
     for (((input, synthetic), head), rows) in sources.zip(&assigned.of_input).zip(rows) {
-        let declared = matches!(input, Input::Data { .. });
+        let declared = matches!(input, Input::Data { .. }) || input.is_private();
         for row in rows {
             let Some(target) = rows::target(&row, &assigned.heads[*head], declared)? else {
                 continue;

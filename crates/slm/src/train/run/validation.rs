@@ -8,7 +8,7 @@ use crate::train::Validation;
 use crate::train::batches::{self, Batch};
 use crate::train::checkpoint::Best;
 use crate::train::rows::{self, Row};
-use crate::train::targets::Known;
+use crate::train::targets::{Known, likeliest};
 
 impl Trainer<'_> {
     /// Validates the weights as they stand, and keeps them if they are the best.
@@ -98,8 +98,7 @@ fn judge(head: &Head, start: usize, logits: &[f32], known: &Known) -> (usize, us
     match known {
         Known::Label(output) => (usize::from(is_best(logits, output - start)), 1),
         Known::Shares(shares) => {
-            let likeliest = shares.iter().max_by(|a, b| a.1.total_cmp(&b.1));
-            let right = likeliest.is_some_and(|(output, _)| is_best(logits, output - start));
+            let right = likeliest(shares).is_some_and(|output| is_best(logits, output - start));
             (usize::from(right), 1)
         }
         Known::Labels(outputs) => {
