@@ -157,7 +157,7 @@ fn augment() -> StepSignature {
         .with(ParamSpec::int("samples_per_answer", 1, 64).default(4).help("with style `instruction`: samples asked for at once"))
         .with(ParamSpec::int("batch", 1, 512).default(32).help("sequences generated together; a served model has its own `concurrency`"))
         .with(ParamSpec::int("tokens_max", 4, 8192).or_null().help("longest answer, by default 64 a sample"))
-        .with(ParamSpec::text("output_regex").default("").help("a regular expression that each new text matches as a whole, such as `[A-Z][a-z ,]{20,200}\\.`; answers then always parse. Not for a served model"))
+        .with(ParamSpec::text("output_regex").default("").checked(crate::llm::augment::check_output_regex).help("a regular expression that each new text matches as a whole, such as `[A-Z][a-z ,]{20,200}\\.`; answers then always parse. Not for a served model"))
         .with(ParamSpec::int("rivals", 0, 100).or_null().help("reject a text that is likelier under another label; compare with this many others, by default 7, and 0 with a served model, which tells no likelihoods"))
         .with(ParamSpec::int("retries_max", 0, 50).default(3).help("rounds after the first for what is still missing"))
         .with(ParamSpec::float("temperature", 0.0, 5.0).default(0.9).help("sampling temperature; 0 is greedy"))
@@ -356,6 +356,7 @@ fn guest_parameter(parameter: &Parameter) -> ParamSpec {
         name: parameter.name.clone(),
         kind,
         default,
+        check: None,
         help: parameter.help.clone(),
     }
 }

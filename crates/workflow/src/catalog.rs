@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// All that a workflow may use.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Catalog {
     /// Kinds of step, unique by `uses`.
     pub steps: Vec<StepSignature>,
@@ -28,7 +28,7 @@ pub struct Catalog {
 }
 
 /// The outside of one kind of step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct StepSignature {
     /// What a workflow writes to get it, such as `llm:augment` or `guest:dp-generator`.
     pub uses: String,
@@ -135,7 +135,7 @@ impl fmt::Display for PortType {
 }
 
 /// A parameter of a step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ParamSpec {
     /// Unique among the step's parameters.
     pub name: String,
@@ -143,9 +143,14 @@ pub struct ParamSpec {
     pub kind: ParamKind,
     /// `None`: must be given. `Some(Value::Null)`: may be left out, and is then null in the plan.
     pub default: Option<Value>,
+    /// What else a text must be; see [`ParamSpec::checked`].
+    pub check: Option<TextCheck>,
     /// One line for people.
     pub help: String,
 }
+
+/// Whether a text can be used, and if not, what is wrong and what would be right.
+pub type TextCheck = fn(&str) -> Result<(), String>;
 
 /// Type and range of a parameter. Bounds are inclusive.
 #[derive(Debug, Clone, PartialEq)]

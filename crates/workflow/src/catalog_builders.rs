@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::catalog::{
-    Arity, OutputSpec, ParamKind, ParamSpec, Placement, PortSpec, PortType, StepSignature, Weight,
+    Arity, OutputSpec, ParamKind, ParamSpec, Placement, PortSpec, PortType, StepSignature,
+    TextCheck, Weight,
 };
 
 impl StepSignature {
@@ -147,8 +148,16 @@ impl ParamSpec {
             name: name.to_owned(),
             kind,
             default: None,
+            check: None,
             help: String::new(),
         }
+    }
+
+    /// Has `check` look at a given text before anything runs.
+    #[must_use]
+    pub fn checked(mut self, check: TextCheck) -> Self {
+        self.check = Some(check);
+        self
     }
 
     /// Sets the value taken when none is given.

@@ -105,6 +105,8 @@ pub enum Problem {
         found: String,
         choices: Choices,
     },
+    #[error("`{path}` cannot be used: {why}")]
+    UnusableText { path: String, why: String },
     #[error("`{path}` is empty")]
     Empty { path: String },
     #[error("`{path}` holds `{value}` more than once")]

@@ -71,7 +71,7 @@ mod workflow;
 pub use artifact::{ArtifactId, ReferenceError};
 pub use catalog::{
     Arity, Catalog, Cores, OutputSpec, ParamKind, ParamSpec, Placement, PluginSignature, PortSpec,
-    PortType, StepSignature, Weight,
+    PortType, StepSignature, TextCheck, Weight,
 };
 pub use diagnostics::{Diagnostic, Diagnostics, Related, Severity};
 pub use error::{Problem, Setting, Spent, Thing, Wanted};

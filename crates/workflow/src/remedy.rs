@@ -19,6 +19,7 @@ impl Problem {
             Self::WrongType { .. } => "wrong-type",
             Self::OutOfRange { .. } => "out-of-range",
             Self::UnknownChoice { .. } => "unknown-choice",
+            Self::UnusableText { .. } => "unusable-text",
             Self::Empty { .. } => "empty-value",
             Self::Repeated { .. } => "repeated-value",
             Self::BadName { .. } => "bad-name",
@@ -111,6 +112,7 @@ impl Problem {
             Self::WrongType { wanted, .. } => format!("write {wanted}{}", example(wanted)),
             Self::OutOfRange { range, .. } => format!("choose a value that is {range}"),
             Self::UnknownChoice { choices, .. } => choices.hint("choices"),
+            Self::UnusableText { .. } => "mend the text".into(),
             Self::Empty { .. } => "give it a value, or remove the key".into(),
             Self::Repeated { .. } => "keep one of them".into(),
             Self::BadName { .. } => {

@@ -133,16 +133,30 @@ fn style(context: &StepContext<'_>, model: &Model) -> Result<PromptStyle, StepFa
     })
 }
 
-/// The pattern, without the anchors that many write: whole texts are meant in any case.
+/// Whether `output_regex` could be followed by some model, before any is read. An instructed
+/// model's answers must keep more out; the step sees to that when it knows the model.
+pub fn check_output_regex(given: &str) -> Result<(), String> {
+    match without_anchors(given) {
+        Some(pattern) => PromptStyle::Completion
+            .check_text_pattern(&pattern)
+            .map_err(|error| error.to_string()),
+        None => Ok(()),
+    }
+}
+
 fn output_regex(context: &StepContext<'_>) -> Result<Option<String>, StepFailure> {
     let with = With(&context.step.with);
-    let pattern = with.text("output_regex")?;
+    Ok(without_anchors(with.text("output_regex")?))
+}
+
+/// The pattern, without the anchors that many write: whole texts are meant in any case.
+fn without_anchors(pattern: &str) -> Option<String> {
     let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
     let pattern = match pattern.strip_suffix('$') {
         Some(before) if !before.ends_with('\\') => before,
         _ => pattern,
     };
-    Ok(Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty()))
+    Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty())
 }
 
 fn options(context: &StepContext<'_>, model: &Model) -> Result<AugmentOptions, StepFailure> {
@@ -174,4 +188,25 @@ fn options(context: &StepContext<'_>, model: &Model) -> Result<AugmentOptions, S
         tell_text: with.flag("show_text")?,
         seed: with.count("seed")? as u64,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_looked_at_before_a_model_is_known() {
+        assert_eq!(check_output_regex(""), Ok(()));
+        assert_eq!(check_output_regex("^[A-Z][a-z ]{2,9}[.]$"), Ok(()));
+        // Only an instructed model's answers are cut there.
+        assert_eq!(check_output_regex("[a-z|]{2,9}"), Ok(()));
+        for (pattern, part) in [
+            ("[a-z", "unclosed"),
+            ("[a-z]*", "empty text"),
+            ("a\\n", "told apart"),
+        ] {
+            let why = check_output_regex(pattern).unwrap_err();
+            assert!(why.contains(part), "{why}");
+        }
+    }
 }

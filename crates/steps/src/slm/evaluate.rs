@@ -3,10 +3,10 @@
 use noisegate_engine::{Input, Made, Step, StepContext, StepFailure};
 use noisegate_records::metrics::{self, Beyond, EvaluationReport, ManyLabels, Resampling};
 use noisegate_records::{LabelSet, page};
-use noisegate_slm::{Device, Head, Model, Prediction, Target, Task, runtime};
+use noisegate_slm::{Head, Model, Prediction, Target, Task};
 use serde::{Deserialize, Serialize};
 
-use super::scoring::{Scoring, find};
+use super::scoring::{Scoring, find, open_runtime};
 use super::{Evaluate, bad_input, failure, rows, unconnected, write};
 use crate::with::With;
 
@@ -57,9 +57,7 @@ impl Step for Evaluate {
                 Some((super::heads::name(input), other, found))
             }
         };
-        let runtime = runtime::load(&self.onnxruntime).map_err(failure)?;
-        let device: Device = with.text("device")?.parse().map_err(failure)?;
-        runtime.expect_device(device).map_err(failure)?;
+        let (runtime, device) = open_runtime(&self.onnxruntime, &with)?;
         let column = with.text("group_column")?;
         let column = (!column.is_empty()).then_some(column);
         let rows = labelled(records, &head, column)?;

@@ -20,6 +20,17 @@ pub(super) fn find(model: &Model, name: &str) -> Result<(usize, Head), StepFailu
     Ok((place, model.heads[place].clone()))
 }
 
+/// ONNX Runtime and the device that the step asks for.
+pub(super) fn open_runtime(
+    onnxruntime: &Path,
+    with: &With<'_>,
+) -> Result<(Runtime, Device), StepFailure> {
+    let runtime = runtime::load(onnxruntime).map_err(failure)?;
+    let device: Device = with.text("device")?.parse().map_err(failure)?;
+    runtime.expect_device(device).map_err(failure)?;
+    Ok((runtime, device))
+}
+
 /// One pass over the texts for each model.
 pub(super) struct Scoring<'a> {
     pub runtime: &'a Runtime,
@@ -93,9 +104,7 @@ pub(super) fn judged(
         samples.extend(samples::read(input)?);
     }
     check(&samples, &head)?;
-    let runtime = runtime::load(onnxruntime).map_err(failure)?;
-    let device: Device = with.text("device")?.parse().map_err(failure)?;
-    runtime.expect_device(device).map_err(failure)?;
+    let (runtime, device) = open_runtime(onnxruntime, &with)?;
     let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
     let scoring = Scoring {
         runtime: &runtime,

@@ -173,7 +173,8 @@ impl Train {
             clip_norm: with.float("clip_norm")? as f32,
             dropout: with.float("dropout")? as f32,
             label_smoothing: with.float("label_smoothing")? as f32,
-            class_weights: class_weights(with.text("class_weights")?)?,
+            class_weights: class_weights(with.text("class_weights")?)
+                .map_err(|why| bad_input(format!("`class_weights`: {why}")))?,
             allow_empty_labels: with.text("empty_labels")? == "keep",
             synthetic_first: some(with.count("released_first")?),
             freeze: match (
@@ -208,8 +209,13 @@ impl Train {
 /// Optimiser steps between two checkpoints: seconds apart on a small model, a minute on a large one.
 const CHECKPOINT_STEPS: usize = 50;
 
+/// Whether `class_weights` is in form; whether the labels are there, training sees.
+pub(super) fn check_class_weights(text: &str) -> Result<(), String> {
+    class_weights(text).map(drop)
+}
+
 /// `equal`, `balanced`, or `LABEL=FACTOR` with commas between.
-fn class_weights(text: &str) -> Result<ClassWeights, StepFailure> {
+fn class_weights(text: &str) -> Result<ClassWeights, String> {
     match text {
         "equal" => return Ok(ClassWeights::Equal),
         "balanced" => return Ok(ClassWeights::Balanced),
@@ -221,10 +227,9 @@ fn class_weights(text: &str) -> Result<ClassWeights, StepFailure> {
     };
     let given: Option<Vec<(String, f32)>> = text.split(',').map(pair).collect();
     given.map(ClassWeights::Given).ok_or_else(|| {
-        bad_input(format!(
-            "`class_weights` is `{text}`; it is `equal`, `balanced`, or factors such as \
-             `billing=2, delay=0.5`"
-        ))
+        format!(
+            "it is `equal`, `balanced`, or factors such as `billing=2, delay=0.5`, not `{text}`"
+        )
     })
 }
 
@@ -289,4 +294,25 @@ fn helpers(inputs: &[Input], head_of: &[usize]) -> Vec<bool> {
         Input::Data { .. } => beside_private(*head) && !private(input),
     };
     inputs.iter().zip(head_of).map(helps).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn class_weights_have_a_form() {
+        let given = vec![("billing".to_owned(), 2.0), ("delay".to_owned(), 0.5)];
+        assert_eq!(
+            class_weights("billing=2, delay=0.5"),
+            Ok(ClassWeights::Given(given))
+        );
+        assert_eq!(class_weights("balanced"), Ok(ClassWeights::Balanced));
+        assert!(
+            check_class_weights("billing")
+                .unwrap_err()
+                .contains("not `billing`")
+        );
+        assert!(check_class_weights("billing=two").is_err());
+    }
 }

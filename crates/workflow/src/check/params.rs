@@ -65,6 +65,17 @@ fn resolve_one(
     }
     let path = format!("steps.{}.with.{}", step.name.value, spec.name);
     value::param(node, &spec.kind, &path)
+        .and_then(|value| looked_at(spec, value, path))
         .map_err(|problem| report.error(node.place, problem))
         .ok()
+}
+
+fn looked_at(spec: &ParamSpec, value: Json, path: String) -> Result<Json, Problem> {
+    match (spec.check, value.as_str()) {
+        (Some(check), Some(text)) => match check(text) {
+            Ok(()) => Ok(value),
+            Err(why) => Err(Problem::UnusableText { path, why }),
+        },
+        _ => Ok(value),
+    }
 }

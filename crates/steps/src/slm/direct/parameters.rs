@@ -47,7 +47,10 @@ fn parse(spec: &ParamSpec, text: &str) -> Result<Value, StepFailure> {
             Ok(value) => Ok(json!(value)),
             Err(_) => Err(wrong("`true` or `false`".to_owned())),
         },
-        ParamKind::Text => Ok(json!(text)),
+        ParamKind::Text => match spec.check.map(|check| check(text)) {
+            Some(Err(why)) => Err(bad_input(format!("`{}`: {why}", spec.name))),
+            _ => Ok(json!(text)),
+        },
         ParamKind::Choice(choices) if choices.iter().any(|choice| choice == text) => {
             Ok(json!(text))
         }

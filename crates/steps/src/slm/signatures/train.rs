@@ -1,9 +1,9 @@
-//! What `check` knows of `slm:train`, `slm:evaluate`, `slm:agree` and `slm:pseudo-label`. The command line offers the
-//! first two with the same parameters.
+//! `slm:train`.
 
-use noisegate_workflow::{Cores, ParamSpec, PortSpec, PortType, StepSignature, Weight};
+use noisegate_workflow::{ParamSpec, PortSpec, PortType, StepSignature};
 
-use crate::catalog::{GIB, MIB, all_cores, seed};
+use super::device;
+use crate::catalog::{GIB, all_cores, seed};
 
 /// `slm:train`
 #[must_use]
@@ -94,7 +94,7 @@ fn sources_and_labels() -> Vec<ParamSpec> {
         ParamSpec::float("label_smoothing", 0.0, 0.9)
             .default(0.0)
             .help("share of the target spread over all labels"),
-        ParamSpec::text("class_weights").default("equal").help(
+        ParamSpec::text("class_weights").default("equal").checked(crate::slm::train::check_class_weights).help(
             "`equal`, `balanced` (each label the same share in the loss), or factors such as `billing=2, delay=0.5`",
         ),
         ParamSpec::choice("empty_labels", &["refuse", "keep"])
@@ -132,12 +132,6 @@ fn parts() -> Vec<ParamSpec> {
     ]
 }
 
-fn device() -> ParamSpec {
-    ParamSpec::choice("device", &["cpu", "cuda"])
-        .default("cpu")
-        .help("what computes; cuda needs the library of the package onnxruntime-gpu")
-}
-
 fn scratch() -> Vec<ParamSpec> {
     vec![
         ParamSpec::int("layers", 1, 24)
@@ -156,140 +150,4 @@ fn scratch() -> Vec<ParamSpec> {
             .default(8000)
             .help("from scratch: entries of the WordPiece vocabulary"),
     ]
-}
-
-/// `slm:evaluate`
-#[must_use]
-pub fn evaluate_signature() -> StepSignature {
-    StepSignature::host(
-        "slm:evaluate",
-        "scores a model: accuracy, F1, confusion, calibration, intervals, subgroups, and its gain over a baseline",
-    )
-    .reads(
-        PortSpec::one("model", PortType::Classifier)
-            .private()
-            .help("the classifier"),
-    )
-    .reads(
-        PortSpec::one("records", PortType::Records)
-            .private()
-            .labelled()
-            .help("held-out labelled texts"),
-    )
-    .reads(
-        PortSpec::optional("baseline", PortType::Classifier)
-            .private()
-            .help("another model, to compare with on the same texts by paired bootstrap"),
-    )
-    .makes("report", PortType::Report)
-    .makes("page", PortType::Report)
-    .with(head("score"))
-    .with(
-        ParamSpec::text("group_column")
-            .default("")
-            .help("a column of the data set: its values are scored apart"),
-    )
-    .with(batch())
-    .with(
-        ParamSpec::bool("int8")
-            .default(false)
-            .help("score the model with 8-bit products; without a baseline, beside itself in f32"),
-    )
-    .with(device())
-    .with(seed())
-    .weight(scoring())
-}
-
-/// `slm:agree`
-#[must_use]
-pub fn agree_signature() -> StepSignature {
-    StepSignature::host(
-        "slm:agree",
-        "keeps the samples whose label a site's classifier agrees with; what is kept is as private as the classifier",
-    )
-    .reads(
-        PortSpec::one("model", PortType::Classifier)
-            .private()
-            .help("the classifier, such as one trained on private records"),
-    )
-    .reads(
-        PortSpec::many("samples", PortType::Records)
-            .private()
-            .help("labelled texts to keep or not, such as augmented ones"),
-    )
-    .makes("samples", PortType::Records)
-    .makes("report", PortType::Report)
-    .with(
-        ParamSpec::float("confidence", 0.0, 1.0)
-            .default(0.0)
-            .help("the least probability that the classifier must give the label, beside its being the most probable one"),
-    )
-    .with(head("judge by"))
-    .with(batch())
-    .with(
-        ParamSpec::bool("int8")
-            .default(false)
-            .help("judge with 8-bit products"),
-    )
-    .with(device())
-    .weight(scoring())
-}
-
-/// `slm:pseudo-label`
-#[must_use]
-pub fn pseudo_label_signature() -> StepSignature {
-    StepSignature::host(
-        "slm:pseudo-label",
-        "gives samples the labels of a site's classifier; what it makes is as private as the classifier",
-    )
-    .reads(
-        PortSpec::one("model", PortType::Classifier)
-            .private()
-            .help("the classifier (teacher), such as one fine-tuned on private records"),
-    )
-    .reads(
-        PortSpec::many("samples", PortType::Records)
-            .private()
-            .help("texts to label, such as augmented samples; labels that they have are replaced"),
-    )
-    .makes("samples", PortType::Records)
-    .makes("report", PortType::Report)
-    .with(
-        ParamSpec::choice("labels", &["soft", "hard"])
-            .default("soft")
-            .help("soft: beside the most probable label, the probability of each, which `slm:train` then learns; hard: the label alone"),
-    )
-    .with(
-        ParamSpec::float("confidence", 0.0, 1.0)
-            .default(0.0)
-            .help("the least probability of the most probable label; samples with less are left out"),
-    )
-    .with(head("label by"))
-    .with(batch())
-    .with(
-        ParamSpec::bool("int8")
-            .default(false)
-            .help("label with 8-bit products"),
-    )
-    .with(device())
-    .weight(scoring())
-}
-
-fn head(what_for: &str) -> ParamSpec {
-    ParamSpec::text("head").default("").help(&format!(
-        "of a model with several heads: the one to {what_for}"
-    ))
-}
-
-fn batch() -> ParamSpec {
-    ParamSpec::int("batch", 1, 4096)
-        .default(64)
-        .help("records scored together")
-}
-
-fn scoring() -> Weight {
-    Weight {
-        cores: Cores::One,
-        memory_bytes: 512 * MIB,
-    }
 }

@@ -1,0 +1,48 @@
+//! `slm:evaluate`.
+
+use noisegate_workflow::{ParamSpec, PortSpec, PortType, StepSignature};
+
+use super::{batch, device, head, scoring};
+use crate::catalog::seed;
+
+/// `slm:evaluate`
+#[must_use]
+pub fn evaluate_signature() -> StepSignature {
+    StepSignature::host(
+        "slm:evaluate",
+        "scores a model: accuracy, F1, confusion, calibration, intervals, subgroups, and its gain over a baseline",
+    )
+    .reads(
+        PortSpec::one("model", PortType::Classifier)
+            .private()
+            .help("the classifier"),
+    )
+    .reads(
+        PortSpec::one("records", PortType::Records)
+            .private()
+            .labelled()
+            .help("held-out labelled texts"),
+    )
+    .reads(
+        PortSpec::optional("baseline", PortType::Classifier)
+            .private()
+            .help("another model, to compare with on the same texts by paired bootstrap"),
+    )
+    .makes("report", PortType::Report)
+    .makes("page", PortType::Report)
+    .with(head("score"))
+    .with(
+        ParamSpec::text("group_column")
+            .default("")
+            .help("a column of the data set: its values are scored apart"),
+    )
+    .with(batch())
+    .with(
+        ParamSpec::bool("int8")
+            .default(false)
+            .help("score the model with 8-bit products; without a baseline, beside itself in f32"),
+    )
+    .with(device())
+    .with(seed())
+    .weight(scoring())
+}
