@@ -6,8 +6,9 @@
 Each round starts every contender once, in a process of its own, in turn; a contender's figure is the median of its
 rounds, a ratio the median of the rounds' ratios. All generate 64 tokens greedily for the same prompts (64, `--prompts`). A text that
 ends early makes room for the next one in noisegate, and counts with the tokens it has; `transformers` goes on to the
-64th token, so that its batches stay full. Needs `torch` and `transformers` in the Python that runs it; llama.cpp
-(batch 1 only) needs `llama_cpp` and `gguf`.
+64th token, so that its batches stay full. Needs `torch`, `transformers` and, for llama.cpp, `gguf` in the Python that
+runs it, and `cargo xtask setup llama-cpp`. A GGUF file as model (`cargo xtask setup smollm2`) is run by noisegate and
+llama.cpp alone: by llama.cpp with its weights as they are and as f32, which is what noisegate computes with.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
-THEIRS = ["transformers fp32", "transformers bf16", "llama.cpp f32"]
+THEIRS = ["transformers fp32", "transformers bf16", "llama.cpp f32", "llama.cpp"]
 
 
 def main():
@@ -63,7 +64,8 @@ def parse():
 def run(command, threads):
     """Runs a contender on as many cores as it may have threads; noisegate counts cores."""
     cores = sorted(os.sched_getaffinity(0))[:threads]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    paths = [str(ROOT / "target/noisegate/llama-cpp"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, env=environment,
         preexec_fn=lambda: os.sched_setaffinity(0, cores))

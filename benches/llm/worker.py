@@ -2,8 +2,8 @@
 
     python worker.py MODEL CONTENDER BATCH PROMPTS
 
-CONTENDER is `transformers fp32`, `transformers bf16` or `llama.cpp f32`. Prints one JSON object: tokens per second, or
-why it was skipped. Prompts are those of `crates/llm/examples/llm_speed.rs`.
+CONTENDER is `transformers fp32`, `transformers bf16`, `llama.cpp f32` or, for a GGUF file with the weights as they are
+there, `llama.cpp`. Prints one JSON object: tokens per second, or why it was skipped. Prompts are those of `crates/llm/examples/llm_speed.rs`.
 """
 
 import json
@@ -14,6 +14,8 @@ import tempfile
 import time
 
 NEW_TOKENS = 64
+# Of one text; the prompts have about 80 tokens.
+CONTEXT = 512
 TEXT = (
     "Topic: billing\nMessage: My bill shows a visit in March that I never had, and the insurance says it was never "
     "told about it.\nTopic: test results\nMessage: When will the results of my blood test from last Tuesday be in the "
@@ -30,8 +32,8 @@ def main():
     if contender.startswith("transformers"):
         run = transformers(model, contender.endswith("bf16"))
     else:
-        run = llama_cpp(model, batch)
-    run(batches[0])
+        run, batches = llama_cpp(model, batch, not contender.endswith("f32")), [prompts]
+    run(prompts[:batch])
     started = time.perf_counter()
     tokens = sum(map(run, batches))
     print(json.dumps({"tokens_per_second": tokens / (time.perf_counter() - started)}))
@@ -43,6 +45,8 @@ def skip(reason):
 
 
 def transformers(folder, bf16):
+    if folder.is_file():
+        skip("it reads folders")
     import torch
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -66,38 +70,64 @@ def transformers(folder, bf16):
     return run
 
 
-def llama_cpp(folder, batch):
-    if batch > 1:
-        skip("its Python package generates one text at a time")
+def llama_cpp(model, batch, as_it_is):
     try:
-        import llama_cpp
+        import xllamacpp
     except ImportError:
-        skip("no Python package `llama_cpp` (PyPI has its source only, to be compiled)")
-    from itertools import islice
+        skip("no Python package `xllamacpp` (`cargo xtask setup llama-cpp` unpacks it to target/noisegate/llama-cpp)")
+    from concurrent.futures import ThreadPoolExecutor
 
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    options = xllamacpp.CommonParams()
+    options.n_parallel, options.n_ctx = batch, batch * CONTEXT
+    options.cpuparams.n_threads = options.cpuparams_batch.n_threads = int(os.environ["OMP_NUM_THREADS"])
     with tempfile.TemporaryDirectory() as made:
-        path = pathlib.Path(made) / "model.gguf"
-        convert(folder, path, tokenizer)
-        threads = int(os.environ["OMP_NUM_THREADS"])
-        model = llama_cpp.Llama(str(path), n_ctx=512, n_threads=threads, n_threads_batch=threads, verbose=False)
+        path = model
+        if not as_it_is:
+            path = pathlib.Path(made) / "model.gguf"
+            (unpack if model.is_file() else convert)(model, path)
+        elif not model.is_file():
+            skip("a folder's weights are f32")
+        options.model.path = str(path)
+        server = xllamacpp.Server(options)
 
-    def run(prompts):
-        ids = [0, *tokenizer.encode(prompts[0], add_special_tokens=False).ids]
-        return len(list(islice(model.generate(ids, temp=0.0), NEW_TOKENS)))
+    def one(prompt):
+        asked = {"prompt": prompt, "max_tokens": NEW_TOKENS, "temperature": 0.0, "cache_prompt": False}
+        return server.handle_completions(asked)["usage"]["completion_tokens"]
 
-    return run
+    pool = ThreadPoolExecutor(batch)
+    # It batches on its own: a text that ends makes room for the next.
+    return lambda prompts: sum(pool.map(one, prompts))
 
 
-def convert(folder, path, tokenizer):
+def unpack(packed, path):
+    """The same GGUF file with its weights as f32."""
+    import gguf
+
+    reader = gguf.GGUFReader(packed)
+    field = lambda name: reader.fields[name].contents()
+    writer = gguf.GGUFWriter(path, field("general.architecture"))
+    for name, about in reader.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
+            continue
+        inner = about.types[-1] if len(about.types) > 1 else None
+        writer.add_key_value(name, about.contents(), about.types[0], inner)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def convert(folder, path):
     """The same weights as a GGUF file of f32."""
     sys.path.append(str(FIXTURES))
     import gguf_files
     from safetensors.torch import load_file
+    from tokenizers import Tokenizer
     from transformers import AutoConfig
 
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     config = AutoConfig.from_pretrained(folder)
     writer = gguf_files.start(path, "llama", config)
     for name, values in load_file(folder / "model.safetensors").items():

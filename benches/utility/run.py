@@ -18,14 +18,14 @@ import hashlib
 import json
 import pathlib
 import random
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 
-from table import markdown, svg
+from memory import Watch
+from table import costs, markdown, svg
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -93,18 +93,20 @@ def label_names(name):
 
 
 def noisegate(options, workflow, sets):
-    """Runs a workflow; its summary, its seconds, and the largest memory of any run so far in MiB."""
+    """Runs a workflow; its summary, and the seconds and the largest memory in MiB of each step."""
     line = [str(options.binary), "--home", str(OUT / "home"), "--plugins", str(ROOT / "plugins"), "run", str(workflow), "--json"]
     for key, value in sets.items():
         line += ["--set", f"{key}={value}"]
     began = time.time()
-    ran = subprocess.run(line, capture_output=True, text=True)
-    if ran.returncode != 0:
-        sys.exit(f"{' '.join(line)}\n{ran.stdout}{ran.stderr}")
-    summary = json.loads(ran.stdout.strip().splitlines()[-1])
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    steps = {step["step"]: round(step["seconds"], 1) for step in summary["steps"]}
-    return {"summary": summary, "seconds": round(time.time() - began, 1), "steps": steps, "memory_mib": peak}
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watch = Watch(process)
+    out, err = process.communicate()
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(line)}\n{out}{err}")
+    summary = json.loads(out.strip().splitlines()[-1])
+    seconds = {step["step"]: round(step["seconds"], 1) for step in summary["steps"]}
+    memory = watch.by_step(OUT / "home" / "runs" / summary["run"] / "events.jsonl")
+    return {"summary": summary, "seconds": round(time.time() - began, 1), "steps": seconds, "memory_mib": memory}
 
 
 def stage(name, key, make):
@@ -195,7 +197,8 @@ def score(options, name, seed, arm, base):
     settings = sorted((k, str(v)) for k, v in sets.items() if k.count(".") > 1 or k.startswith("params."))
     done = stage("score", digest(text, known, settings, options.stamp), lambda _: noisegate(options, file, sets))[1]
     scores = done["summary"]["scores"][0]
-    return {"accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"], "train_seconds": done["seconds"], "samples": took}
+    stages = [{key: one[key] for key in ("seconds", "steps", "memory_mib")} for one in (took, done) if one]
+    return {"accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"], "stages": stages}
 
 
 def main():
@@ -209,6 +212,7 @@ def main():
     parser.add_argument("--samples", type=int, default=400, help="released samples, of all labels together")
     parser.add_argument("--augmented", type=int, default=3000, help="augmented samples, of all labels together")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/noisegate")
+    parser.add_argument("--costs", action="store_true", help="print time and memory of each step, of the last seed")
     parser.add_argument("--stamp", default="", help="any text; a new one forgets what was kept")
     options = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
@@ -219,12 +223,14 @@ def main():
                 result = score(options, name, seed, ARMS[arm], options.base)
                 results.setdefault(name, {}).setdefault(arm, []).append(result)
                 print(f"seed {seed}  {name:16} {arm:14} {result['accuracy']:.4f}", flush=True)
-        settings = {key: str(value) for key, value in vars(options).items() if key != "binary"}
+        settings = {key: str(value) for key, value in vars(options).items() if key not in ("binary", "costs")}
         document = {"settings": settings, "arms": {arm: ARMS[arm]["help"] for arm in options.arms.split(",")}, "results": results}
         (OUT / f"table-{options.base}.json").write_text(json.dumps(document, indent=1))
         (OUT / f"table-{options.base}.md").write_text(markdown(document))
         (OUT / f"table-{options.base}.svg").write_text(svg(document))
     print(markdown(document))
+    if options.costs:
+        print(costs(document))
 
 
 if __name__ == "__main__":

@@ -50,6 +50,19 @@ def markdown(document):
     return "\n".join(lines)
 
 
+def costs(document):
+    """Seconds and MiB of each step of the last seed, for each data set and arm."""
+    lines = ["| data | arm | step | seconds | MiB |", "|---|---|---|---|---|"]
+    for name, arms in document["results"].items():
+        for arm, seeds in arms.items():
+            stages = seeds[-1]["stages"]
+            for stage in stages:
+                lines += [f"| {name} | {arm} | {step} | {took:.1f} | {stage['memory_mib'][step]} |" for step, took in stage["steps"].items()]
+            total, most = sum(stage["seconds"] for stage in stages), max(max(stage["memory_mib"].values()) for stage in stages)
+            lines.append(f"| {name} | {arm} | **all** | {total:.1f} | {most} |")
+    return "\n".join(lines) + "\n"
+
+
 def svg(document):
     """A bar for each arm and data set, with its interval."""
     results, arms = document["results"], list(document["arms"])

@@ -19,14 +19,14 @@ mod test;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask <setup [smollm2] | demo | test [ARGS…] | guests [--check] [NAME | FOLDER…]>";
+const USAGE: &str = "usage: cargo xtask <setup [smollm2 | llama-cpp]… | demo | test [ARGS…] | guests [--check] [NAME | FOLDER…]>";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let root = repository_root();
     let outcome = match arguments.as_slice() {
-        ["setup", models @ ..] => setup::run(&root, models),
+        ["setup", extras @ ..] => setup::run(&root, extras),
         ["demo", rest @ ..] => demo::run(&root, rest),
         ["test", rest @ ..] => test::run(&root, rest),
         ["guests", "--check", names @ ..] => guests::run(&root, true, names),

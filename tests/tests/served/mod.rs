@@ -1,5 +1,6 @@
 //! A served model, told through the command line: the key goes to the server and nowhere else.
 
+mod llama_cpp;
 #[path = "../../../crates/remote/tests/stub/mod.rs"]
 mod stub;
 
@@ -10,7 +11,28 @@ use stub::{Reply, Seen, Stub};
 
 const KEY: &str = "sk-ward-9f8e7d6c5b4a";
 
+const STEPS: &str = r#"
+[steps.judge]
+uses = "llm:judge"
+site = "server"
+reads = { clusters = "data.released", model = "plugin:ward-llm" }
+
+[steps.augment]
+uses = "llm:augment"
+site = "server"
+reads = { demonstrations = "judge.samples", model = "plugin:ward-llm" }
+with = { samples_per_label = 6, samples_per_answer = 3, retries_max = 1 }
+
+[exports]
+samples = { from = "augment.samples", path = "out/samples.jsonl" }
+"#;
+
 fn story(url: &str, allowed: &str) -> Story {
+    write_story(url, allowed, STEPS)
+}
+
+/// A plugin at `url`, and a workflow with these steps on a site that may send to `allowed`.
+fn write_story(url: &str, allowed: &str, steps: &str) -> Story {
     let story = Story::new();
     let rows = [
         ("I was billed twice for one visit in May", "billing"),
@@ -31,7 +53,7 @@ name = "ward-llm"
 kind = "served-model"
 version = "1"
 licence = "Apache-2.0"
-help = "a stub"
+help = "a server of this machine"
 
 [endpoint]
 url = "{url}"
@@ -62,19 +84,7 @@ path = "samples.jsonl"
 private = false
 labels = ["billing", "results"]
 
-[steps.judge]
-uses = "llm:judge"
-site = "server"
-reads = {{ clusters = "data.released", model = "plugin:ward-llm" }}
-
-[steps.augment]
-uses = "llm:augment"
-site = "server"
-reads = {{ demonstrations = "judge.samples", model = "plugin:ward-llm" }}
-with = {{ samples_per_label = 6, samples_per_answer = 3, retries_max = 1 }}
-
-[exports]
-samples = {{ from = "augment.samples", path = "out/samples.jsonl" }}
+{steps}
 "#
         ),
     );

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::build::finish;
-use crate::setup::{Wheel, unpack};
+use crate::setup::unpack;
+use crate::setup::wheels::Wheel;
 
 const VERSION: &str = "0.15.2";
 

