@@ -67,10 +67,14 @@ impl Lattice {
 
     #[inline(always)]
     fn add_clipped_here(&self, contribution: &[f32], sums: &mut [i64]) {
-        let scale = self.scale(contribution);
+        let (largest, mut squares) = measure(contribution, self.units_per_natural);
+        let scale = self.scale(largest);
         let shrink = match scale {
             Some(scale) if contribution.len() == sums.len() => {
-                Shrink::new(self.clip_units, squares(contribution, scale))
+                if scale < self.units_per_natural {
+                    squares = measure(contribution, scale).1;
+                }
+                Shrink::new(self.clip_units, squares)
             }
             _ => Shrink::ZERO,
         };
@@ -80,18 +84,13 @@ impl Lattice {
         }
     }
 
-    /// Lattice units per natural unit for this vector, or `None` for a NaN or an infinity.
+    /// Lattice units per natural unit for a vector with this largest magnitude, or `None` for
+    /// a NaN or an infinity.
     ///
     /// A vector too large for [`UNITS_MAX`] is scaled down by a power of two
     /// first, which keeps its direction; it is clipped all the same.
     #[inline(always)]
-    fn scale(&self, contribution: &[f32]) -> Option<f64> {
-        const MAGNITUDE: u32 = 0x7fff_ffff;
-        // Magnitudes order like their bits, and NaN and infinity come last.
-        let largest = contribution.iter().fold(0, |largest, value| {
-            largest.max((value.to_bits() & MAGNITUDE) as i32)
-        });
-        let largest = f32::from_bits(largest as u32);
+    fn scale(&self, largest: f32) -> Option<f64> {
         let excess = (f64::from(largest) * self.units_per_natural / f64::from(UNITS_MAX))
             .log2()
             .floor()
@@ -125,24 +124,29 @@ fn units(value: f32, scale: f64) -> i32 {
     ((f64::from(value) * scale).clamp(-LIMIT, LIMIT) + ALIGN).to_bits() as i32
 }
 
-/// The squared L2 norm, exactly.
+/// The largest magnitude, and the squared L2 norm at that scale, exactly: of what is finite
+/// and within [`UNITS_MAX`], of anything else some number.
 #[inline(always)]
-fn squares(contribution: &[f32], scale: f64) -> u128 {
+fn measure(contribution: &[f32], scale: f64) -> (f32, u128) {
+    const MAGNITUDE: u32 = 0x7fff_ffff;
     // Neither sum can wrap: 8 squares of at most 2^60, then 2^32 of them. Loops rather than
-    // `fold`, which is not always inlined.
-    let mut sum = 0u128;
+    // `fold`, which is not always inlined. Magnitudes order like their bits, and NaN and
+    // infinity come last.
+    let (mut largest, mut sum) = (0i32, 0u128);
     let (chunks, rest) = contribution.as_chunks::<SQUARES>();
     for chunk in chunks {
         let mut of_chunk = 0u64;
         for value in chunk {
+            largest = largest.max((value.to_bits() & MAGNITUDE) as i32);
             of_chunk = of_chunk.wrapping_add(square(*value, scale));
         }
         sum = sum.wrapping_add(of_chunk.into());
     }
     for value in rest {
+        largest = largest.max((value.to_bits() & MAGNITUDE) as i32);
         sum = sum.wrapping_add(square(*value, scale).into());
     }
-    sum
+    (f32::from_bits(largest as u32), sum)
 }
 
 #[inline(always)]

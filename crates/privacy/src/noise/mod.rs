@@ -8,6 +8,9 @@
 //! `floor` of 2^24 Z keeps 20 of the offset's 54 bits. `proof.md` shows that the
 //! result is [`NOISE_TV_PER_DRAW`]-close to floor(N(0, 4^24)).
 //!
+//! A long vector is filled in parts of [`PART`] entries, on all cores: each part has a
+//! key of its own, drawn from the source's stream, so the noise does not depend on the cores.
+//!
 //! Deliberately absent: floating point, a discrete Gaussian, any count of work
 //! that depends on a value drawn.
 
@@ -18,6 +21,8 @@ mod test;
 use crate::PrivacyError;
 use crate::random::Stream;
 use fixed::{ALIAS, exp_negative};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use zeroize::{Zeroize, Zeroizing};
 
 /// The noise's standard deviation is 2^24 lattice units.
@@ -34,6 +39,9 @@ const CANDIDATES: usize = 68 * BATCH;
 /// Candidates whose randomness is drawn at once: ten 256-byte ChaCha buffers.
 const BATCH: usize = 64;
 const CANDIDATE_BYTES: usize = 40;
+
+/// Entries that one key is used for, in a vector of more.
+const PART: usize = 1 << 18;
 
 /// What the sampler's error over that many draws adds to the delta of an (epsilon, delta)-DP ideal.
 ///
@@ -86,6 +94,37 @@ impl NoiseSource {
 
     /// Adds an independent draw to every entry, modulo 2^64.
     pub(crate) fn add_to(&mut self, sums: &mut [i64]) {
+        if sums.len() <= PART {
+            return self.add_part(sums);
+        }
+        let parts: Vec<_> = sums
+            .chunks_mut(PART)
+            .map(|part| (self.child(), part))
+            .collect();
+        let cores = thread::available_parallelism().map_or(1, |cores| cores.get().min(parts.len()));
+        let parts = Mutex::new(parts);
+        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        // A panic of one thread goes on in this one, so that no part is left without noise.
+        thread::scope(|scope| {
+            for _ in 0..cores {
+                scope.spawn(|| {
+                    while let Some((mut source, part)) = next() {
+                        source.add_part(part);
+                    }
+                });
+            }
+        });
+    }
+
+    /// A source whose key is this one's next 256 bits.
+    fn child(&mut self) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        self.stream.fill(key.as_mut());
+        let stream = Stream::from_seed(&key);
+        Self { stream }
+    }
+
+    fn add_part(&mut self, sums: &mut [i64]) {
         let mut accepted = Zeroizing::new([0i64; CANDIDATES]);
         for chunk in sums.chunks_mut(OUTPUTS) {
             // A block falls short with probability < 2^-100. Whether it does is

@@ -219,6 +219,26 @@ fn two_sources_differ_and_one_source_never_repeats_itself() {
 }
 
 #[test]
+fn a_long_vector_has_the_same_noise_on_any_number_of_cores() {
+    let len = 3 * PART + 5;
+    let mut all = vec![1i64; len];
+    NoiseSource::from_seed_for_tests([5; 32]).add_to(&mut all);
+    let mut source = NoiseSource::from_seed_for_tests([5; 32]);
+    let mut parts = vec![1i64; len];
+    for part in parts.chunks_mut(PART) {
+        source.child().add_part(part);
+    }
+    assert!(all == parts);
+    for (first, second) in [(0, 1), (1, 2), (2, 3)] {
+        let begin = |part: usize| &all[part * PART..][..5];
+        assert_ne!(begin(first), begin(second), "one key for two parts");
+    }
+    let mut after = [0; 5];
+    source.fill(&mut after);
+    assert_ne!(after[..], all[..5], "a part's key for what comes next");
+}
+
+#[test]
 fn a_block_never_falls_short() {
     let mut source = NoiseSource::from_seed_for_tests([3; 32]);
     let mut accepted = [0i64; CANDIDATES];
