@@ -48,7 +48,10 @@ class Watch(threading.Thread):
 
     def run(self):
         while self.process.poll() is None:
-            total = sum(mib(pid) for pid in tree(self.process.pid))
+            try:
+                total = sum(mib(pid) for pid in tree(self.process.pid))
+            except OSError:  # one of them has just ended
+                continue
             self.samples.append((1e3 * (time.time() - self.began), total))
             time.sleep(EVERY_S)
 
@@ -60,6 +63,6 @@ class Watch(threading.Thread):
             if event["event"] == "step-started":
                 begun[event["step"]] = event["at_ms"]
             if event["event"] == "step-finished":
-                span = begun[event["step"]], event["at_ms"] + 1e3 * EVERY_S
-                peaks[event["step"]] = round(max((size for at, size in self.samples if span[0] <= at <= span[1]), default=0))
+                span = begun[event["step"]], event["at_ms"]
+                peaks[event["step"]] = round(max((size for at, size in self.samples if span[0] <= at <= span[1]), default=0)) or None
         return peaks

@@ -46,6 +46,9 @@ def alone(total):
     return {"params.epsilon_samples": total, "params.delta": 1e-5, "without": ["centroids", "relabel", "relabel-augmented"]}
 
 
+# Of `done.json`.
+FORMAT = 2
+
 # `workflow`: what makes the samples; the rest overrides it. `train`: overrides of train.toml.
 # `rows`: whether the classifier also sees the private rows.
 ARMS = {
@@ -111,7 +114,7 @@ def noisegate(options, workflow, sets):
 
 def stage(name, key, make):
     """The folder of a stage's outcome; `make` fills it if it is not there."""
-    folder = OUT / f"{name}-{key}"
+    folder = OUT / f"{name}-{key}-{FORMAT}"
     if not (folder / "done.json").is_file():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -57,8 +57,8 @@ def costs(document):
         for arm, seeds in arms.items():
             stages = seeds[-1]["stages"]
             for stage in stages:
-                lines += [f"| {name} | {arm} | {step} | {took:.1f} | {stage['memory_mib'][step]} |" for step, took in stage["steps"].items()]
-            total, most = sum(stage["seconds"] for stage in stages), max(max(stage["memory_mib"].values()) for stage in stages)
+                lines += [f"| {name} | {arm} | {step} | {took:.1f} | {stage['memory_mib'][step] or '-'} |" for step, took in stage["steps"].items()]
+            total, most = sum(stage["seconds"] for stage in stages), max(size or 0 for stage in stages for size in stage["memory_mib"].values())
             lines.append(f"| {name} | {arm} | **all** | {total:.1f} | {most} |")
     return "\n".join(lines) + "\n"
 

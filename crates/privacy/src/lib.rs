@@ -11,8 +11,8 @@
 //! Start at [`mechanisms::gaussian_sum`], then [`accountant::epsilon`]. Each
 //! mechanism's folder holds a `proof.md`; [`accountant`] and the noise have theirs.
 //!
-//! Deliberately absent: files, network, logging, clocks, threads, environment
-//! variables, unsafe code. Randomness enters in one private module, from the
+//! Deliberately absent: files, network, logging, clocks, environment variables, unsafe
+//! code, and threads but those that share out the noise of a long vector. Randomness enters in one private module, from the
 //! operating system. No error and no amount of work depends on a private value,
 //! except where a proof says why that is harmless.
 

@@ -2,7 +2,8 @@
 //!
 //! Two streams with separate keys: the noise ([`crate::NoiseSource`]) and the
 //! sampling coins ([`crate::PoissonSampler`]) each own a [`Stream`], so a run
-//! that samples more units does not shift the noise. Deliberately absent:
+//! that samples more units does not shift the noise. (The noise of a long vector
+//! has further streams, keyed by the noise's.) Deliberately absent:
 //! saving, cloning or printing a state.
 
 use crate::PrivacyError;
@@ -22,9 +23,14 @@ impl Stream {
         getrandom::fill(seed.as_mut()).map_err(|error| PrivacyError::NoEntropy {
             reason: error.to_string(),
         })?;
-        let stream = Self::from_seed(&seed);
+        Ok(Self::from_key(&seed))
+    }
+
+    /// A stream with this key, which is left nowhere else than there.
+    pub(crate) fn from_key(key: &[u8; 32]) -> Self {
+        let stream = Self::from_seed(key);
         overwrite_stack();
-        Ok(stream)
+        stream
     }
 
     #[inline(never)]

@@ -112,7 +112,7 @@ impl Problem {
             Self::WrongType { wanted, .. } => format!("write {wanted}{}", example(wanted)),
             Self::OutOfRange { range, .. } => format!("choose a value that is {range}"),
             Self::UnknownChoice { choices, .. } => choices.hint("choices"),
-            Self::UnusableText { .. } => "mend the text".into(),
+            Self::UnusableText { .. } => "change the text, or leave the parameter out".into(),
             Self::Empty { .. } => "give it a value, or remove the key".into(),
             Self::Repeated { .. } => "keep one of them".into(),
             Self::BadName { .. } => {

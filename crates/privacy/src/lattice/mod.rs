@@ -129,7 +129,7 @@ fn units(value: f32, scale: f64) -> i32 {
 #[inline(always)]
 fn measure(contribution: &[f32], scale: f64) -> (f32, u128) {
     const MAGNITUDE: u32 = 0x7fff_ffff;
-    // Neither sum can wrap: 8 squares of at most 2^60, then 2^32 of them. Loops rather than
+    // Of finite values neither sum can wrap: 8 squares of at most 2^60, then 2^32 of them. Loops rather than
     // `fold`, which is not always inlined. Magnitudes order like their bits, and NaN and
     // infinity come last.
     let (mut largest, mut sum) = (0i32, 0u128);

@@ -101,18 +101,22 @@ impl NoiseSource {
             .chunks_mut(PART)
             .map(|part| (self.child(), part))
             .collect();
-        let cores = thread::available_parallelism().map_or(1, |cores| cores.get().min(parts.len()));
+        let others = thread::available_parallelism().map_or(0, |cores| cores.get() - 1);
+        let others = others.min(parts.len() - 1);
         let parts = Mutex::new(parts);
         let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let work = || {
+            while let Some((mut source, part)) = next() {
+                source.add_part(part);
+            }
+        };
         // A panic of one thread goes on in this one, so that no part is left without noise.
         thread::scope(|scope| {
-            for _ in 0..cores {
-                scope.spawn(|| {
-                    while let Some((mut source, part)) = next() {
-                        source.add_part(part);
-                    }
-                });
+            for _ in 0..others {
+                // Where there is no thread to be had, the others do its work.
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
             }
+            work();
         });
     }
 
@@ -120,7 +124,7 @@ impl NoiseSource {
     fn child(&mut self) -> Self {
         let mut key = Zeroizing::new([0; 32]);
         self.stream.fill(key.as_mut());
-        let stream = Stream::from_seed(&key);
+        let stream = Stream::from_key(&key);
         Self { stream }
     }
 

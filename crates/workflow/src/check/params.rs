@@ -65,16 +65,25 @@ fn resolve_one(
     }
     let path = format!("steps.{}.with.{}", step.name.value, spec.name);
     value::param(node, &spec.kind, &path)
-        .and_then(|value| looked_at(spec, value, path))
+        .and_then(|value| looked_at(spec, value, path, node.from_param.as_deref()))
         .map_err(|problem| report.error(node.place, problem))
         .ok()
 }
 
-fn looked_at(spec: &ParamSpec, value: Json, path: String) -> Result<Json, Problem> {
+fn looked_at(
+    spec: &ParamSpec,
+    value: Json,
+    path: String,
+    from_param: Option<&str>,
+) -> Result<Json, Problem> {
     match (spec.check, value.as_str()) {
         (Some(check), Some(text)) => match check(text) {
             Ok(()) => Ok(value),
-            Err(why) => Err(Problem::UnusableText { path, why }),
+            Err(why) => {
+                let from = from_param.map(|name| format!(" (from `params.{name}`)"));
+                let why = why + &from.unwrap_or_default();
+                Err(Problem::UnusableText { path, why })
+            }
         },
         _ => Ok(value),
     }

