@@ -21,6 +21,8 @@ pub(super) const FAR: u32 = u32::MAX;
 const STATES_MAX: usize = 8192;
 /// Most memory of each stage before it, in bytes.
 const BYTES_MAX: usize = 16 << 20;
+/// The same for the stage whose time grows with it the most: some seconds.
+const DETERMINIZE_BYTES_MAX: usize = 4 << 20;
 
 /// The language of a pattern; state 0 is the start.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ impl Language {
             .start_kind(StartKind::Anchored)
             .accelerate(false)
             .dfa_size_limit(Some(BYTES_MAX))
-            .determinize_size_limit(Some(BYTES_MAX));
+            .determinize_size_limit(Some(DETERMINIZE_BYTES_MAX));
         let dfa = dense::Builder::new()
             .configure(config)
             .thompson(thompson::Config::new().nfa_size_limit(Some(BYTES_MAX)))

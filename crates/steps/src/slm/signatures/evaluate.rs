@@ -1,9 +1,9 @@
 //! `slm:evaluate`.
 
-use noisegate_workflow::{ParamSpec, PortSpec, PortType, StepSignature};
+use noisegate_workflow::{Cores, ParamSpec, PortSpec, PortType, StepSignature, Weight};
 
-use super::{batch, device, head, scoring};
-use crate::catalog::seed;
+use super::{batch, device, head};
+use crate::catalog::{MIB, seed};
 
 /// `slm:evaluate`
 #[must_use]
@@ -44,5 +44,9 @@ pub fn evaluate_signature() -> StepSignature {
     )
     .with(device())
     .with(seed())
-    .weight(scoring())
+    .weight(Weight {
+        // Several models are scored at the same time.
+        cores: Cores::One,
+        memory_bytes: 512 * MIB,
+    })
 }

@@ -2,7 +2,8 @@
 
 use noisegate_workflow::{ParamSpec, PortSpec, PortType, StepSignature};
 
-use super::{batch, device, head, scoring};
+use super::{batch, device, head};
+use crate::catalog::{MIB, all_cores};
 
 /// `slm:agree`
 #[must_use]
@@ -36,7 +37,7 @@ pub fn agree_signature() -> StepSignature {
             .help("judge with 8-bit products"),
     )
     .with(device())
-    .weight(scoring())
+    .weight(all_cores(512 * MIB))
 }
 
 /// `slm:pseudo-label`
@@ -76,5 +77,5 @@ pub fn pseudo_label_signature() -> StepSignature {
             .help("label with 8-bit products"),
     )
     .with(device())
-    .weight(scoring())
+    .weight(all_cores(512 * MIB))
 }

@@ -5,9 +5,7 @@ mod evaluate;
 mod labels;
 mod train;
 
-use noisegate_workflow::{Cores, ParamSpec, Weight};
-
-use crate::catalog::MIB;
+use noisegate_workflow::ParamSpec;
 
 pub use evaluate::evaluate_signature;
 pub use labels::{agree_signature, pseudo_label_signature};
@@ -29,11 +27,4 @@ fn batch() -> ParamSpec {
     ParamSpec::int("batch", 1, 4096)
         .default(64)
         .help("records scored together")
-}
-
-fn scoring() -> Weight {
-    Weight {
-        cores: Cores::One,
-        memory_bytes: 512 * MIB,
-    }
 }
