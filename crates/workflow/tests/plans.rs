@@ -101,8 +101,9 @@ fn every_parameter_of_a_step_has_a_value() {
         serde_json::Value::Object(plan.steps[0].with.clone()),
         expected
     );
-    let expected =
-        json!({ "temperature": 0.7, "order": "shuffled", "prompt": null, "strict": true });
+    let expected = json!({
+        "temperature": 0.7, "order": "shuffled", "prompt": null, "pattern": "", "strict": true
+    });
     assert_eq!(
         serde_json::Value::Object(plan.steps[1].with.clone()),
         expected
