@@ -1,6 +1,10 @@
 //! Causal attention over one whole sequence, forwards and backwards.
 //!
-//! A head is some columns of the stacked rows. Several query heads may share one key-value head.
+//! Heads are taken out of the stacked rows first: a kernel copies every number of a list
+//! that it is given, and a head's columns of the stacked rows reach over all of them.
+//! Several query heads may share one key-value head.
+
+use std::ops::Range;
 
 use noisegate_guest_sdk::kernels::{Product, gemm};
 use noisegate_guest_sdk::maths::{dot, softmax};
@@ -10,12 +14,27 @@ use crate::shape::Shape;
 
 /// What the backward pass needs.
 pub struct Attention {
-    /// Stacked q, k, v after the rotation: `[tokens, q + 2 kv]`.
-    qkv: Vec<f32>,
+    /// `[tokens, head_dim]` after the rotation, of each head.
+    queries: Vec<Vec<f32>>,
+    /// The same of each key-value head.
+    keys: Vec<Vec<f32>>,
+    /// Values of each key-value head.
+    values: Vec<Vec<f32>>,
     /// Attention weights of each head: `[tokens, tokens]`, zero above the diagonal.
     weights: Vec<Vec<f32>>,
     /// What each token gathered: `[tokens, q]`.
     pub gathered: Vec<f32>,
+}
+
+/// The heads of width `width` that lie side by side in columns of wider rows.
+fn heads(wide: &[f32], stride: usize, columns: Range<usize>, width: usize) -> Vec<Vec<f32>> {
+    let head = |start: usize| {
+        let rows = wide.chunks_exact(stride);
+        rows.flat_map(|row| &row[start..start + width])
+            .copied()
+            .collect()
+    };
+    columns.step_by(width).map(head).collect()
 }
 
 /// Adds a narrow matrix onto columns of a wide one.
@@ -38,44 +57,37 @@ fn rotate(shape: &Shape, rotary: &Rotary, qkv: &mut [f32], backward: bool) {
     }
 }
 
-/// Columns at which the query, key and value of a head start.
-fn head_columns(shape: &Shape, head: usize) -> (usize, usize, usize) {
-    let shared = head / (shape.heads / shape.kv_heads) * shape.head_dim;
-    (
-        head * shape.head_dim,
-        shape.q_width() + shared,
-        shape.q_width() + shape.kv_width() + shared,
-    )
-}
-
 /// Attention of one sequence; `qkv` before the rotation, `[tokens, q + 2 kv]`.
 pub fn forward(shape: &Shape, rotary: &Rotary, mut qkv: Vec<f32>) -> Attention {
     rotate(shape, rotary, &mut qkv, false);
-    let (width, stride) = (shape.head_dim, shape.q_width() + 2 * shape.kv_width());
+    let (width, q, kv) = (shape.head_dim, shape.q_width(), shape.kv_width());
+    let stride = q + 2 * kv;
     let tokens = qkv.len() / stride;
+    let queries = heads(&qkv, stride, 0..q, width);
+    let keys = heads(&qkv, stride, q..q + kv, width);
+    let values = heads(&qkv, stride, q + kv..stride, width);
     let scale = 1.0 / (width as f32).sqrt();
-    let mut gathered = vec![0.0; tokens * shape.q_width()];
+    let mut gathered = vec![0.0; tokens * q];
     let mut weights = Vec::with_capacity(shape.heads);
-    for head in 0..shape.heads {
-        let (q, k, v) = head_columns(shape, head);
-        let product = Product::plain(tokens, width, tokens)
-            .with_trans_b()
-            .with_stride_a(stride)
-            .with_stride_b(stride);
-        let mut scores = gemm(&qkv[q..], &qkv[k..], product);
+    for (head, query) in queries.iter().enumerate() {
+        let shared = shared(shape, head);
+        let product = Product::plain(tokens, width, tokens).with_trans_b();
+        let mut scores = gemm(query, &keys[shared], product);
         for (at, row) in scores.chunks_exact_mut(tokens).enumerate() {
             let (seen, unseen) = row.split_at_mut(at + 1);
             seen.iter_mut().for_each(|score| *score *= scale);
             softmax(seen);
             unseen.fill(0.0);
         }
-        let product = Product::plain(tokens, tokens, width).with_stride_b(stride);
-        let mixed = gemm(&scores, &qkv[v..], product);
-        add_columns(&mut gathered, shape.q_width(), head * width, &mixed, width);
+        let product = Product::plain(tokens, tokens, width);
+        let mixed = gemm(&scores, &values[shared], product);
+        add_columns(&mut gathered, q, head * width, &mixed, width);
         weights.push(scores);
     }
     Attention {
-        qkv,
+        queries,
+        keys,
+        values,
         weights,
         gathered,
     }
@@ -83,28 +95,18 @@ pub fn forward(shape: &Shape, rotary: &Rotary, mut qkv: Vec<f32>) -> Attention {
 
 /// The gradient with respect to `qkv` before the rotation.
 pub fn backward(shape: &Shape, rotary: &Rotary, cache: &Attention, d_gathered: &[f32]) -> Vec<f32> {
-    let (width, stride) = (shape.head_dim, shape.q_width() + 2 * shape.kv_width());
-    let tokens = cache.qkv.len() / stride;
+    let (width, q, kv) = (shape.head_dim, shape.q_width(), shape.kv_width());
+    let stride = q + 2 * kv;
+    let tokens = d_gathered.len() / q;
     let scale = 1.0 / (width as f32).sqrt();
-    let mut d_qkv = vec![0.0; cache.qkv.len()];
-    for (head, weights) in cache.weights.iter().enumerate() {
-        let (at_q, at_k, at_v) = head_columns(shape, head);
-        let d_mixed = &d_gathered[head * width..];
-        let d_v = gemm(
-            weights,
-            d_mixed,
-            Product::plain(tokens, tokens, width)
-                .with_trans_a()
-                .with_stride_b(shape.q_width()),
-        );
-        let mut d_scores = gemm(
-            d_mixed,
-            &cache.qkv[at_v..],
-            Product::plain(tokens, width, tokens)
-                .with_trans_b()
-                .with_stride_a(shape.q_width())
-                .with_stride_b(stride),
-        );
+    let mut d_qkv = vec![0.0; tokens * stride];
+    let mixed = heads(d_gathered, q, 0..q, width);
+    for (head, (weights, d_mixed)) in cache.weights.iter().zip(&mixed).enumerate() {
+        let shared = shared(shape, head);
+        let down = Product::plain(tokens, tokens, width);
+        let d_value = gemm(weights, d_mixed, down.with_trans_a());
+        let across = Product::plain(tokens, width, tokens).with_trans_b();
+        let mut d_scores = gemm(d_mixed, &cache.values[shared], across);
         for (d_row, row) in d_scores
             .chunks_exact_mut(tokens)
             .zip(weights.chunks_exact(tokens))
@@ -114,22 +116,22 @@ pub fn backward(shape: &Shape, rotary: &Rotary, cache: &Attention, d_gathered: &
                 *d = weight * (*d - mean) * scale;
             }
         }
-        let d_q = gemm(
-            &d_scores,
-            &cache.qkv[at_k..],
-            Product::plain(tokens, tokens, width).with_stride_b(stride),
-        );
-        let d_k = gemm(
-            &d_scores,
-            &cache.qkv[at_q..],
-            Product::plain(tokens, tokens, width)
-                .with_trans_a()
-                .with_stride_b(stride),
-        );
-        for (start, values) in [(at_q, d_q), (at_k, d_k), (at_v, d_v)] {
+        let d_query = gemm(&d_scores, &cache.keys[shared], down);
+        let d_key = gemm(&d_scores, &cache.queries[head], down.with_trans_a());
+        let of_shared = q + shared * width;
+        for (start, values) in [
+            (head * width, d_query),
+            (of_shared, d_key),
+            (of_shared + kv, d_value),
+        ] {
             add_columns(&mut d_qkv, stride, start, &values, width);
         }
     }
     rotate(shape, rotary, &mut d_qkv, true);
     d_qkv
+}
+
+/// Which key-value head a query head reads.
+fn shared(shape: &Shape, head: usize) -> usize {
+    head / (shape.heads / shape.kv_heads)
 }
