@@ -29,10 +29,11 @@ pub struct Attention {
 /// The heads of width `width` that lie side by side in columns of wider rows.
 fn heads(wide: &[f32], stride: usize, columns: Range<usize>, width: usize) -> Vec<Vec<f32>> {
     let head = |start: usize| {
-        let rows = wide.chunks_exact(stride);
-        rows.flat_map(|row| &row[start..start + width])
-            .copied()
-            .collect()
+        let mut narrow = Vec::with_capacity(wide.len() / stride * width);
+        for row in wide.chunks_exact(stride) {
+            narrow.extend_from_slice(&row[start..start + width]);
+        }
+        narrow
     };
     columns.step_by(width).map(head).collect()
 }

@@ -4,6 +4,8 @@
 //! privacy. Deliberately absent: weight decay, which at these few steps only shrinks
 //! what little was learnt.
 
+use noisegate_guest_sdk::maths::larger;
+
 use crate::config::{Config, Rule};
 
 const MOMENTUM: f32 = 0.9;
@@ -102,7 +104,7 @@ impl Optimiser {
         for ((value, (first, second)), g) in self.values.iter_mut().zip(state).zip(gradient) {
             *first += (1.0 - MOMENTUM) * (g - *first);
             *second += (1.0 - SECOND_MOMENT) * (g * g - *second);
-            let spread = (*second * second_correction - noise_variance).max(floor);
+            let spread = larger(floor, *second * second_correction - noise_variance);
             *value -= rate * *first * first_correction / (spread.sqrt() + EPSILON);
         }
     }

@@ -12,6 +12,11 @@ use gemm::Parallelism;
 
 pub use crate::bindings::noisegate::client::kernels::Product;
 
+/// Rows of a result that is computed turned: fewer are not worth it, more need too much room.
+const TURNED_ROWS: std::ops::RangeInclusive<u32> = 16..=128;
+/// Columns of a result that are computed at a time when it is turned; a quarter of a megabyte at most.
+const TURNED_COLUMNS: u32 = 512;
+
 /// Why a kernel refuses; becomes a trap in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
@@ -180,6 +185,9 @@ pub fn matmul(
         }
         return Ok(());
     }
+    if product.trans_b && !accumulate && TURNED_ROWS.contains(&product.m) && product.n > 128 {
+        return matmul_turned(product, a, b, c);
+    }
     let (a_row, a_column) = product.a().strides();
     let (b_row, b_column) = product.b().strides();
     let (c_row, c_column) = product.c().strides();
@@ -210,6 +218,39 @@ pub fn matmul(
             false,
             Parallelism::None,
         );
+    }
+    Ok(())
+}
+
+/// The same for few rows against the layout of a linear layer: `b * op(a)^T`, block by block,
+/// and each block turned. So the large `b` is read as it lies; `gemm` would copy it first.
+fn matmul_turned(product: Product, a: &[f32], b: &[f32], c: &mut [f32]) -> Result<(), KernelError> {
+    let (m, ldc) = (product.m as usize, product.ldc as usize);
+    let mut turned = vec![0.0; (TURNED_COLUMNS * product.m) as usize];
+    for first in (0..product.n).step_by(TURNED_COLUMNS as usize) {
+        let block = Product {
+            m: TURNED_COLUMNS.min(product.n - first),
+            n: product.m,
+            k: product.k,
+            lda: product.ldb,
+            ldb: product.lda,
+            ldc: product.m,
+            trans_a: false,
+            trans_b: !product.trans_a,
+        };
+        let rows = range(
+            b,
+            u64::from(first) * u64::from(product.ldb),
+            block.a().numbers()?,
+        )?;
+        let turned = &mut turned[..block.m as usize * m];
+        matmul(block, rows, a, turned, false)?;
+        for (row, c) in c.chunks_mut(ldc).enumerate() {
+            let columns = c[first as usize..].iter_mut().take(block.m as usize);
+            for (value, column) in columns.zip(turned.chunks_exact(m)) {
+                *value = column[row];
+            }
+        }
     }
     Ok(())
 }
