@@ -121,11 +121,11 @@ fn slice(fitting: u64, from: &mut Reader<'_>) -> Option<Vec<f32>> {
     Some(vec![1.0; (len & 0xffff) as usize])
 }
 
-/// Mostly a size that can be computed, sometimes any.
+/// Mostly a size that can be computed, few of them large, sometimes any.
 fn small(size: u32) -> u32 {
-    if size & 0x8000_0000 == 0 {
-        size & 0x3f
-    } else {
-        size
+    match size >> 29 {
+        0..=2 => size & 0x3f,
+        3 => size & 0x3ff,
+        _ => size,
     }
 }

@@ -223,10 +223,11 @@ pub fn matmul(
 }
 
 /// The same for few rows against the layout of a linear layer: `b * op(a)^T`, block by block,
-/// and each block turned. So the large `b` is read as it lies; `gemm` would copy it first.
+/// and each block turned. So the large `b` is read as it lies; on x86-64, `gemm` would copy it
+/// into another layout first.
 fn matmul_turned(product: Product, a: &[f32], b: &[f32], c: &mut [f32]) -> Result<(), KernelError> {
     let (m, ldc) = (product.m as usize, product.ldc as usize);
-    let mut turned = vec![0.0; (TURNED_COLUMNS * product.m) as usize];
+    let mut turned = vec![0.0; (TURNED_COLUMNS.min(product.n) * product.m) as usize];
     for first in (0..product.n).step_by(TURNED_COLUMNS as usize) {
         let block = Product {
             m: TURNED_COLUMNS.min(product.n - first),

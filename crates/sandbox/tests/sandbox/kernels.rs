@@ -34,6 +34,42 @@ fn lengths(product: Product) -> Result<[u64; 3], KernelError> {
     ])
 }
 
+/// The borders of what is computed turned, each with gaps between the rows of everything.
+#[test]
+fn a_product_is_right_at_each_border_of_the_turned_ones() {
+    for m in [1, 15, 16, 17, 128, 129] {
+        for n in [1, 128, 129, 511, 512, 513, 1024, 1025] {
+            for (k, trans_a) in [(1, false), (1, true), (3, false), (3, true)] {
+                let mut product = packed((m, k, n), trans_a, true);
+                product.lda += 2;
+                product.ldb += 3;
+                product.ldc += 5;
+                let [a, b, c] = lengths(product).unwrap().map(|len| numbers(len as usize));
+                let mut expected = c.clone();
+                for row in expected.chunks_mut(product.ldc as usize) {
+                    row[..n as usize].fill(0.0);
+                }
+                naive(product, &a, &b, &mut expected);
+                let mut found = c;
+                matmul(product, &a, &b, &mut found, false).unwrap();
+                assert_eq!(found, expected, "{product:?}");
+            }
+        }
+    }
+}
+
+/// What one block leaves behind must not reach the next.
+#[test]
+fn a_nan_stays_in_its_column() {
+    let product = packed((16, 2, 513), false, true);
+    let [a, mut b, mut c] = lengths(product).unwrap().map(|len| numbers(len as usize));
+    b[2 * 100] = f32::NAN;
+    matmul(product, &a, &b, &mut c, false).unwrap();
+    for (at, value) in c.iter().enumerate() {
+        assert_eq!(value.is_nan(), at % 513 == 100, "{at}");
+    }
+}
+
 /// Sizes a caller means, and sizes it must not get away with.
 fn size() -> impl Strategy<Value = u32> {
     prop_oneof![

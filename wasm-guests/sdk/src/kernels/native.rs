@@ -67,6 +67,30 @@ impl Accum {
     }
 }
 
+/// Columns of a result that are computed at a time when it is turned.
+const TURNED_COLUMNS: usize = 512;
+
+/// Few rows against the layout of a linear layer, block by block and turned, as the host's
+/// kernels compute it: see there.
+fn turned_into(c: &mut [f32], a: &[f32], b: &[f32], p: Product) {
+    let [(_, _, stride_a), (_, _, stride_b), (_, _, stride_c)] = p.stored();
+    for first in (0..p.n).step_by(TURNED_COLUMNS) {
+        let columns = TURNED_COLUMNS.min(p.n - first);
+        let mut block = Product::plain(columns, p.k, p.m)
+            .with_stride_a(stride_b)
+            .with_stride_b(stride_a);
+        block.trans_b = !p.trans_a;
+        let mut turned = vec![0.0; columns * p.m];
+        let rows = &b[first * stride_b..][..block.len(0)];
+        product_into(&mut turned, false, rows, a, block);
+        for (row, c) in c.chunks_mut(stride_c).enumerate() {
+            for (value, column) in c[first..].iter_mut().zip(turned.chunks_exact(p.m)) {
+                *value = column[row];
+            }
+        }
+    }
+}
+
 /// `c = op(a) * op(b)`, or `c += op(a) * op(b)` when `accumulate`.
 fn product_into(c: &mut [f32], accumulate: bool, a: &[f32], b: &[f32], p: Product) {
     for (i, list) in [a, b, &*c].iter().enumerate() {
@@ -79,6 +103,9 @@ fn product_into(c: &mut [f32], accumulate: bool, a: &[f32], b: &[f32], p: Produc
     );
     if c.is_empty() || p.k == 0 {
         return;
+    }
+    if p.trans_b && !accumulate && (16..=128).contains(&p.m) && p.n > 128 {
+        return turned_into(c, a, b, p);
     }
     let steps = |i: usize, transposed: bool| {
         let stride = p.stored()[i].2 as isize;
