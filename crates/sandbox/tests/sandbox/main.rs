@@ -5,6 +5,7 @@ mod fuzzed;
 mod gate;
 mod hostile_private;
 mod hostile_public;
+mod kernel_maths;
 mod kernels;
 mod loading;
 mod packaged;
