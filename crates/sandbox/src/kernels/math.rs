@@ -185,7 +185,9 @@ pub fn matmul(
         }
         return Ok(());
     }
-    if product.trans_b && !accumulate && TURNED_ROWS.contains(&product.m) && product.n > 128 {
+    // More columns than those rows: a block, whose columns are the rows here, is not turned again.
+    let turned = TURNED_ROWS.contains(&product.m) && product.n > *TURNED_ROWS.end();
+    if turned && product.trans_b && !accumulate {
         return matmul_turned(product, a, b, c);
     }
     let (a_row, a_column) = product.a().strides();

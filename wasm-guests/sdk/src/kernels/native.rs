@@ -67,11 +67,12 @@ impl Accum {
     }
 }
 
-/// Columns of a result that are computed at a time when it is turned.
+/// As in the host's kernels (`matmul_turned` in the sandbox's `kernels/math.rs`), so that a
+/// comparison with native code compares the same products.
+const TURNED_ROWS: std::ops::RangeInclusive<usize> = 16..=128;
 const TURNED_COLUMNS: usize = 512;
 
-/// Few rows against the layout of a linear layer, block by block and turned, as the host's
-/// kernels compute it: see there.
+/// Few rows against the layout of a linear layer, block by block, each turned.
 fn turned_into(c: &mut [f32], a: &[f32], b: &[f32], p: Product) {
     let [(_, _, stride_a), (_, _, stride_b), (_, _, stride_c)] = p.stored();
     for first in (0..p.n).step_by(TURNED_COLUMNS) {
@@ -104,7 +105,8 @@ fn product_into(c: &mut [f32], accumulate: bool, a: &[f32], b: &[f32], p: Produc
     if c.is_empty() || p.k == 0 {
         return;
     }
-    if p.trans_b && !accumulate && (16..=128).contains(&p.m) && p.n > 128 {
+    let turned = TURNED_ROWS.contains(&p.m) && p.n > *TURNED_ROWS.end();
+    if turned && p.trans_b && !accumulate {
         return turned_into(c, a, b, p);
     }
     let steps = |i: usize, transposed: bool| {
