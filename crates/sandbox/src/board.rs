@@ -3,15 +3,16 @@
 //! ```text
 //! board: | place 0 | place 1 | …     one place of `dim` numbers for each unit of a batch
 //! ```
-//! Only the worker maps it. The parent reads by position, once, into memory of its own
-//! ([`crate::wire`]), so that nothing a worker does to the board afterwards matters.
+//! The parent reads it once, into memory of its own ([`View`]), so that nothing a worker
+//! does to the board meanwhile or afterwards matters: what counts is what was read.
 //! The parent's messages lie at the start of the board too; a worker has read the
 //! one it works on before it writes the first place.
 
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 /// The contribution of the unit being run: one place of the board.
 pub(crate) struct Contribution {
@@ -65,6 +66,54 @@ impl Contribution {
     }
 }
 
+/// The board as the parent sees it: its worker may write to it at any moment.
+pub(crate) struct View(MmapRaw);
+
+impl View {
+    /// Maps the board, which is so long, to read from.
+    ///
+    /// # Errors
+    /// If it cannot be mapped.
+    pub(crate) fn map(board: &File, bytes: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(bytes).map_raw_read_only(board)?;
+        Ok(View(map))
+    }
+
+    /// Reads the first numbers of the board, each of them once.
+    ///
+    /// # Errors
+    /// If the board is shorter.
+    pub(crate) fn read(&self, into: &mut [f32]) -> io::Result<()> {
+        let (pairs, last) = into.as_chunks_mut::<2>();
+        let words = self.words();
+        if words.len() < pairs.len() + last.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // Whole words: two numbers cost what one does. Relaxed: the worker's message, which
+        // came over a socket, is what says that it has written them.
+        for (pair, word) in pairs.iter_mut().zip(words) {
+            *pair = bytemuck::cast(word.load(Ordering::Relaxed));
+        }
+        if let ([number], word) = (last, words.get(pairs.len())) {
+            let word = word.map_or(0, |word| word.load(Ordering::Relaxed));
+            [*number, _] = bytemuck::cast(word);
+        }
+        Ok(())
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        let words = self.0.len() / size_of::<AtomicU64>();
+        #[allow(unsafe_code, reason = "another process writes to what is mapped")]
+        // SAFETY: so many bytes are mapped, from the start of a page, for as long as `self`
+        // lives. The board is sealed against shrinking, so they stay. This process has no
+        // other mapping of it, and only loads, which are atomic: a word that is being written
+        // is read as some value, and every value is a good one.
+        unsafe {
+            std::slice::from_raw_parts(self.0.as_ptr().cast(), words)
+        }
+    }
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::os::unix::fs::FileExt;
@@ -105,6 +154,37 @@ mod tests {
         let mut number = [0; 4];
         file.read_exact_at(&mut number, 4 * 7).unwrap();
         assert_eq!(f32::from_le_bytes(number), 1.5);
+    }
+
+    #[test]
+    fn the_parent_reads_what_lies_on_the_board() {
+        let file = board();
+        let view = View::map(&file, BYTES).unwrap();
+        let mut contribution = Contribution::map(&file, BYTES).unwrap();
+        for len in [0, 1, 2, 3, 2999, 3000] {
+            contribution.begin(0, len).unwrap();
+            let numbers = contribution.numbers_mut();
+            numbers
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, number)| *number = i as f32 - 7.5);
+            let mut read = vec![f32::NAN; len];
+            view.read(&mut read).unwrap();
+            assert_eq!(read, contribution.numbers());
+        }
+        let bits = [0x7fc0_1234, 0xff80_0001, 0x8000_0001, 0x8000_0000_u32];
+        file.write_all_at(bytemuck::cast_slice(&bits), 0).unwrap();
+        let mut read = [0.0; 4];
+        view.read(&mut read).unwrap();
+        assert_eq!(read.map(f32::to_bits), bits, "whatever the numbers are");
+    }
+
+    #[test]
+    fn the_parent_reads_nothing_beyond_the_board() {
+        let view = View::map(&board(), BYTES).unwrap();
+        assert!(view.read(&mut [0.0; 3000]).is_ok());
+        assert!(view.read(&mut [0.0; 3001]).is_err());
+        assert!(view.read(&mut [0.0; 3002]).is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::board::View;
 use crate::error::SandboxError;
 use crate::jail::{Layer, Layers};
 use crate::limits::Limits;
@@ -48,6 +49,8 @@ const DYING_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Worker {
     child: Child,
     line: Line<UnixStream>,
+    /// Of a private worker's board.
+    view: Option<View>,
     bytes_max: u64,
     layers: Layers,
 }
@@ -130,10 +133,13 @@ impl Worker {
         ours.set_read_timeout(Some(LOOK_EVERY))?;
         let board = memory_file()?;
         let bytes_max = limits.message_bytes_max(role);
-        if role == Role::Private {
-            // It maps the board, which may not grow by a mapping; no byte takes memory before it is written.
+        let view = if role == Role::Private {
+            // Both map the board, which may not grow by a mapping; no byte takes memory before it is written.
             board.set_len(bytes_max)?;
-        }
+            Some(View::map(&board, bytes_max as usize)?)
+        } else {
+            None
+        };
         let threads = if role == Role::Compiler {
             limits.lanes()
         } else {
@@ -157,6 +163,7 @@ impl Worker {
                 socket: ours,
                 board,
             },
+            view,
             bytes_max,
             layers: Layers::NONE,
         })
@@ -186,21 +193,19 @@ impl Worker {
         into: &mut [f32],
         watch: &Watch<'_>,
     ) -> Result<(), Failure> {
-        use std::os::unix::fs::FileExt;
         let header = self.exchange(kind, parts, watch)?;
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(into);
         if header.kind == Kind::Refused as u32 {
             self.kill();
             return Err(Failure::Died(Death::NoInstance));
         }
         let expected = Header {
             kind: Kind::Contributions as u32,
-            len: bytes.len() as u64,
+            len: size_of_val(into) as u64,
         };
-        if header != expected || self.line.board.read_exact_at(bytes, 0).is_err() {
-            return Err(self.misbehaved());
+        match &self.view {
+            Some(view) if header == expected && view.read(into).is_ok() => Ok(()),
+            _ => Err(self.misbehaved()),
         }
-        Ok(())
     }
 
     fn exchange(
@@ -314,11 +319,17 @@ fn is_no_answer_yet(error: &io::Error) -> bool {
     )
 }
 
+/// A file in memory that nobody can make shorter: reading a mapping of it never ends in a signal.
 #[cfg(target_os = "linux")]
 fn memory_file() -> io::Result<std::fs::File> {
-    let options = memfd::MemfdOptions::default().close_on_exec(true);
+    use memfd::{FileSeal, MemfdOptions};
+    let options = MemfdOptions::default()
+        .close_on_exec(true)
+        .allow_sealing(true);
     let file = options
         .create("noisegate-board")
+        .map_err(io::Error::other)?;
+    file.add_seals(&[FileSeal::SealShrink, FileSeal::SealSeal])
         .map_err(io::Error::other)?;
     Ok(file.into_file())
 }

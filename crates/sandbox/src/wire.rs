@@ -4,11 +4,10 @@
 //! parent ──header (kind, length) over a socket──> worker      and back
 //!        ──payload through a memory file, the `board`──>
 //! ```
-//! One message at a time, in one direction at a time. The parent writes to the
-//! board and reads from it by position and never maps it: what a worker changes in
-//! it afterwards changes nothing that the parent has read, and a shrunk board is
-//! a read error, not a signal. A private worker maps it, to leave contributions
-//! there ([`crate::board`]).
+//! One message at a time, in one direction at a time. The parent writes messages to the
+//! board and reads them from it by position, into memory of its own: what a worker changes
+//! in it afterwards changes nothing that the parent has read. Contributions are read
+//! through a mapping ([`crate::board`]); a board cannot be shrunk.
 //!
 //! A worker may have been taken over by its guest, so the parent believes
 //! nothing here: a length is compared with a bound before anything is
