@@ -338,3 +338,17 @@ fn memory_file() -> io::Result<std::fs::File> {
 fn memory_file() -> io::Result<std::fs::File> {
     Err(io::Error::other("guests are run on Linux alone"))
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_can_be_made_longer_and_never_shorter() {
+        let board = memory_file().unwrap();
+        board.set_len(100).unwrap();
+        board.set_len(5000).unwrap();
+        assert!(board.set_len(4999).is_err());
+        assert_eq!(board.metadata().unwrap().len(), 5000);
+    }
+}

@@ -37,6 +37,7 @@ pub fn escape(unit: &Unit) {
         "open" => drop(File::open("/etc/passwd")),
         "write" => drop(std::fs::write("/tmp/noisegate-escaped", "x")),
         "list" => drop(std::fs::read_dir("/")),
+        "shrink" => shrink(),
         "socket" => drop(std::net::UdpSocket::bind("0.0.0.0:0")),
         "connect" => drop(std::os::unix::net::UnixStream::connect("/run/x")),
         "fork" => drop(std::process::Command::new("/bin/true").spawn()),
@@ -71,6 +72,13 @@ fn ticks() {
     std::hint::black_box(unsafe { std::arch::x86_64::_rdtsc() });
     #[cfg(not(target_arch = "x86_64"))]
     crash();
+}
+
+/// Makes the board shorter than what the parent will read of it.
+fn shrink() {
+    // SAFETY: the attacker uses the worker's descriptor; never closed here.
+    let board = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(1) });
+    let _ = board.set_len(0);
 }
 
 fn hang_up() {
@@ -115,13 +123,14 @@ fn header(kind: u32, len: u64) -> [u8; 16] {
     bytes
 }
 
-const DEADLY: [&str; 17] = [
+const DEADLY: [&str; 18] = [
     "segfault",
     "abort",
     "exit",
     "open",
     "write",
     "list",
+    "shrink",
     "socket",
     "connect",
     "fork",
