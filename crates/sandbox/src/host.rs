@@ -115,12 +115,6 @@ impl Host {
         self.free.push(slot);
     }
 
-    /// The contribution; a public side has none.
-    pub(crate) fn accum_mut(&mut self) -> Result<&mut [f32], KernelError> {
-        let accum = self.accum.as_mut().ok_or(KernelError::Handle)?;
-        Ok(accum.numbers_mut())
-    }
-
     /// Length of the contribution.
     pub(crate) fn accum_len(&self) -> Result<u64, KernelError> {
         self.accum
@@ -129,9 +123,15 @@ impl Host {
             .ok_or(KernelError::Handle)
     }
 
-    /// Takes the contribution out, when the instance has ended.
+    /// Takes the contribution out: for a kernel that writes to it, and when the instance has
+    /// ended. A public side has none.
     pub(crate) fn take_accum(&mut self) -> Option<Contribution> {
         self.accum.take()
+    }
+
+    /// Puts it back after a kernel.
+    pub(crate) fn return_accum(&mut self, accum: Contribution) {
+        self.accum = Some(accum);
     }
 
     /// How many words of frozen randomness the instance drew before this one.

@@ -16,7 +16,7 @@
 
 pub mod math;
 
-use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceType};
+use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceType, WasmList};
 use wasmtime::{Result, StoreContextMut};
 
 pub use math::KernelError;
@@ -56,6 +56,9 @@ pub struct Tensor;
 pub struct Accum;
 
 type Caller<'a> = StoreContextMut<'a, Host>;
+
+/// A list in the instance's memory: the bits of its numbers.
+type Lent = WasmList<u32>;
 
 /// Fuel for `flops` operations on `numbers` floats moved.
 pub fn fuel(flops: u64, numbers: u64) -> u64 {
@@ -122,11 +125,9 @@ fn link_handles(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
         |mut store: Caller<'_>, (_accum, offset, values): (Resource<Accum>, u64, Vec<f32>)| {
             let len = values.len() as u64;
             charge(&mut store, fuel(len, len))?;
-            add(
-                range_mut(store.data_mut().accum_mut()?, offset, len)?,
-                &values,
-            )?;
-            Ok(())
+            with_accum(&mut store, |_, accum| {
+                add(range_mut(accum, offset, len)?, &values)
+            })
         },
     )
 }
@@ -134,15 +135,16 @@ fn link_handles(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
 fn link_products(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
     kernels.func_wrap(
         "gemm",
-        |mut store: Caller<'_>, (a, b, product): (Vec<f32>, Vec<f32>, Product)| {
+        |mut store: Caller<'_>, (a, b, product): (Lent, Lent, Product)| {
             charge_product(&mut store, product)?;
             let mut c = room_for(store.data(), product)?;
-            matmul(product, &a, &b, &mut c, false)?;
+            let [a, b] = [&a, &b].map(|list| numbers(list, &store));
+            matmul(product, a, b, &mut c, false)?;
             Ok((c,))
         },
     )?;
 
-    type GemmW = (Vec<f32>, Resource<Tensor>, u64, Product);
+    type GemmW = (Lent, Resource<Tensor>, u64, Product);
     kernels.func_wrap(
         "gemm-w",
         |mut store: Caller<'_>, (a, w, offset, product): GemmW| {
@@ -150,22 +152,39 @@ fn link_products(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
             let host = store.data();
             let w = range(host.tensor(w.rep())?, offset, product.b().numbers()?)?;
             let mut c = room_for(host, product)?;
-            matmul(product, &a, w, &mut c, false)?;
+            matmul(product, numbers(&a, &store), w, &mut c, false)?;
             Ok((c,))
         },
     )?;
 
-    type GemmAcc = (Resource<Accum>, u64, Vec<f32>, Vec<f32>, Product);
+    type GemmAcc = (Resource<Accum>, u64, Lent, Lent, Product);
     kernels.func_wrap(
         "gemm-acc",
         |mut store: Caller<'_>, (_into, offset, a, b, product): GemmAcc| {
             charge_product(&mut store, product)?;
             let len = product.c().numbers()?;
-            let c = range_mut(store.data_mut().accum_mut()?, offset, len)?;
-            matmul(product, &a, &b, c, true)?;
-            Ok(())
+            with_accum(&mut store, |store, accum| {
+                let [a, b] = [&a, &b].map(|list| numbers(list, store));
+                matmul(product, a, b, range_mut(accum, offset, len)?, true)
+            })
         },
     )
+}
+
+/// The numbers of a list, where they lie in the instance's memory.
+fn numbers<'a>(list: &Lent, store: &'a Caller<'_>) -> &'a [f32] {
+    bytemuck::cast_slice(list.as_le_slice(store))
+}
+
+/// Lets `act` change the contribution while it reads the instance's memory.
+fn with_accum(
+    store: &mut Caller<'_>,
+    act: impl FnOnce(&Caller<'_>, &mut [f32]) -> Result<(), KernelError>,
+) -> Result<()> {
+    let mut accum = store.data_mut().take_accum().ok_or(KernelError::Handle)?;
+    let done = act(store, accum.numbers_mut());
+    store.data_mut().return_accum(accum);
+    Ok(done?)
 }
 
 /// Zeros for the result of a product, if the instance may have them.
@@ -176,7 +195,7 @@ fn room_for(host: &Host, product: Product) -> Result<Vec<f32>, KernelError> {
 }
 
 fn link_rows(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
-    type Gather = (Resource<Tensor>, u64, u32, Vec<u32>);
+    type Gather = (Resource<Tensor>, u64, u32, Lent);
     kernels.func_wrap(
         "gather",
         |mut store: Caller<'_>, (w, offset, width, rows): Gather| {
@@ -184,19 +203,21 @@ fn link_rows(kernels: &mut LinkerInstance<'_, Host>) -> Result<()> {
             charge(&mut store, fuel(0, len.saturating_add(rows.len() as u64)))?;
             let host = store.data();
             host.reserve(len)?;
-            Ok((gather(host.tensor(w.rep())?, offset, width, &rows)?,))
+            let rows = rows.as_le_slice(&store);
+            Ok((gather(host.tensor(w.rep())?, offset, width, rows)?,))
         },
     )?;
 
-    type ScatterAdd = (Resource<Accum>, u64, u32, Vec<u32>, Vec<f32>);
+    type ScatterAdd = (Resource<Accum>, u64, u32, Lent, Lent);
     kernels.func_wrap(
         "scatter-add",
         |mut store: Caller<'_>, (_into, offset, width, rows, values): ScatterAdd| {
             let len = gathered_len(width, rows.len())?;
             charge(&mut store, fuel(len, len.saturating_add(rows.len() as u64)))?;
-            let accum = store.data_mut().accum_mut()?;
-            scatter_add(accum, offset, width, &rows, &values)?;
-            Ok(())
+            with_accum(&mut store, |store, accum| {
+                let rows = rows.as_le_slice(store);
+                scatter_add(accum, offset, width, rows, numbers(&values, store))
+            })
         },
     )
 }

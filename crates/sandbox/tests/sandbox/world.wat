@@ -15,7 +15,7 @@
     (export "tensor" (type $tensor (sub resource)))
     (export "accum" (type $accum (sub resource)))
     (type $floats (list f32))
-    (type $rows (list u32))
+    (type $bits (list u32))
     (export "[constructor]tensor" (func (param "values" $floats) (result (own $tensor))))
     (export "[method]tensor.len" (func (param "self" (borrow $tensor)) (result u64)))
     (export "[method]tensor.read" (func
@@ -29,19 +29,19 @@
       (field "trans-a" bool) (field "trans-b" bool)))
     (export "product" (type $product (eq $product-def)))
     (export "gemm" (func
-      (param "a" $floats) (param "b" $floats) (param "product" $product) (result $floats)))
+      (param "a" $bits) (param "b" $bits) (param "product" $product) (result $floats)))
     (export "gemm-w" (func
-      (param "a" $floats) (param "w" (borrow $tensor)) (param "offset" u64)
+      (param "a" $bits) (param "w" (borrow $tensor)) (param "offset" u64)
       (param "product" $product) (result $floats)))
     (export "gemm-acc" (func
-      (param "into" (borrow $accum)) (param "offset" u64) (param "a" $floats) (param "b" $floats)
+      (param "into" (borrow $accum)) (param "offset" u64) (param "a" $bits) (param "b" $bits)
       (param "product" $product)))
     (export "gather" (func
-      (param "w" (borrow $tensor)) (param "offset" u64) (param "width" u32) (param "rows" $rows)
+      (param "w" (borrow $tensor)) (param "offset" u64) (param "width" u32) (param "rows" $bits)
       (result $floats)))
     (export "scatter-add" (func
-      (param "into" (borrow $accum)) (param "offset" u64) (param "width" u32) (param "rows" $rows)
-      (param "values" $floats)))))
+      (param "into" (borrow $accum)) (param "offset" u64) (param "width" u32) (param "rows" $bits)
+      (param "values" $bits)))))
   (import "noisegate:client/kernels@0.1.0" (instance $kernels (type $kernels-type)))
   (alias export $types "unit" (type $unit))
   (alias export $types "file" (type $file))
