@@ -66,6 +66,12 @@ impl Contribution {
     }
 }
 
+/// Of numbers in memory that others wrote, and of loads from memory that cannot be written to.
+const _: () = assert!(cfg!(all(
+    target_endian = "little",
+    target_pointer_width = "64"
+)));
+
 /// The board as the parent sees it: its worker may write to it at any moment.
 pub(crate) struct View(MmapRaw);
 
@@ -107,7 +113,8 @@ impl View {
         // SAFETY: so many bytes are mapped, from the start of a page, for as long as `self`
         // lives. The board is sealed against shrinking, so they stay. This process has no
         // other mapping of it, and only loads, which are atomic: a word that is being written
-        // is read as some value, and every value is a good one.
+        // is read as some value, and every value is a good one. The loads are relaxed and
+        // no wider than a register, which memory that cannot be written to allows.
         unsafe {
             std::slice::from_raw_parts(self.0.as_ptr().cast(), words)
         }

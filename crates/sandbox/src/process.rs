@@ -134,7 +134,8 @@ impl Worker {
         let board = memory_file()?;
         let bytes_max = limits.message_bytes_max(role);
         let view = if role == Role::Private {
-            // Both map the board, which may not grow by a mapping; no byte takes memory before it is written.
+            // Both map the board, which may not grow by a mapping; no byte takes memory before it
+            // is written, or read through a mapping.
             board.set_len(bytes_max)?;
             Some(View::map(&board, bytes_max as usize)?)
         } else {
@@ -345,7 +346,12 @@ mod tests {
 
     #[test]
     fn a_board_can_be_made_longer_and_never_shorter() {
-        let board = memory_file().unwrap();
+        use memfd::{FileSeal, Memfd};
+        let board = Memfd::try_from_fd(memory_file().unwrap()).unwrap();
+        let sealed = [FileSeal::SealShrink, FileSeal::SealSeal];
+        assert_eq!(board.seals().unwrap(), sealed.into());
+        assert!(board.add_seal(FileSeal::SealGrow).is_err());
+        let board = board.as_file();
         board.set_len(100).unwrap();
         board.set_len(5000).unwrap();
         assert!(board.set_len(4999).is_err());

@@ -16,6 +16,8 @@
 
 pub mod math;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceType, WasmList};
 use wasmtime::{Result, StoreContextMut};
 
@@ -177,14 +179,19 @@ fn numbers<'a>(list: &Lent, store: &'a Caller<'_>) -> &'a [f32] {
 }
 
 /// Lets `act` change the contribution while it reads the instance's memory.
+///
+/// The instance has it back however `act` ends, so that a failed unit's can be made zero.
 fn with_accum(
     store: &mut Caller<'_>,
     act: impl FnOnce(&Caller<'_>, &mut [f32]) -> Result<(), KernelError>,
 ) -> Result<()> {
     let mut accum = store.data_mut().take_accum().ok_or(KernelError::Handle)?;
-    let done = act(store, accum.numbers_mut());
+    let done = catch_unwind(AssertUnwindSafe(|| act(store, accum.numbers_mut())));
     store.data_mut().return_accum(accum);
-    Ok(done?)
+    match done {
+        Ok(done) => Ok(done?),
+        Err(panic) => resume_unwind(panic),
+    }
 }
 
 /// Zeros for the result of a product, if the instance may have them.
@@ -234,4 +241,41 @@ fn charge_product(store: &mut Caller<'_>, product: Product) -> Result<()> {
         return Err(KernelError::TooLarge.into());
     }
     Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::sync::Arc;
+
+    use wasmtime::{AsContextMut, Engine, Store};
+
+    use super::*;
+    use crate::board::Contribution;
+    use crate::limits::Limits;
+
+    #[test]
+    fn the_contribution_is_there_however_a_kernel_ends() {
+        let board = memfd::MemfdOptions::default().create("board").unwrap();
+        board.as_file().set_len(16).unwrap();
+        let mut contribution = Contribution::map(board.as_file(), 16).unwrap();
+        contribution.begin(0, 4).unwrap();
+        let limits = Limits::default().private;
+        let host = Host::new(&limits, Arc::default(), Some(contribution));
+        let mut store = Store::new(&Engine::default(), host);
+
+        let failed = with_accum(&mut store.as_context_mut(), |_, accum| {
+            accum[0] = 1.0;
+            Err(KernelError::TooLarge)
+        });
+        assert!(failed.is_err());
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            with_accum(&mut store.as_context_mut(), |_, accum| {
+                accum[1] = 2.0;
+                panic!("a bug of a kernel")
+            })
+        }));
+        assert!(panicked.is_err());
+        let contribution = store.data_mut().take_accum().unwrap();
+        assert_eq!(contribution.numbers(), [1.0, 2.0, 0.0, 0.0]);
+    }
 }

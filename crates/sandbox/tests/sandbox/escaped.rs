@@ -38,6 +38,7 @@ pub fn escape(unit: &Unit) {
         "write" => drop(std::fs::write("/tmp/noisegate-escaped", "x")),
         "list" => drop(std::fs::read_dir("/")),
         "shrink" => shrink(),
+        "hole" => hole(),
         "socket" => drop(std::net::UdpSocket::bind("0.0.0.0:0")),
         "connect" => drop(std::os::unix::net::UnixStream::connect("/run/x")),
         "fork" => drop(std::process::Command::new("/bin/true").spawn()),
@@ -79,6 +80,18 @@ fn shrink() {
     // SAFETY: the attacker uses the worker's descriptor; never closed here.
     let board = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(1) });
     let _ = board.set_len(0);
+}
+
+/// Takes pages away from under the parent's mapping of the board.
+fn hole() {
+    const LEN: usize = 4096;
+    // SAFETY: a mapping of the attacker's own, which nobody else here uses.
+    unsafe {
+        let (shared, both) = (libc::MAP_SHARED, libc::PROT_READ | libc::PROT_WRITE);
+        let page = libc::mmap(std::ptr::null_mut(), LEN, both, shared, 1, 0);
+        assert_ne!(page, libc::MAP_FAILED);
+        libc::madvise(page, LEN, libc::MADV_REMOVE);
+    }
 }
 
 fn hang_up() {
@@ -123,7 +136,7 @@ fn header(kind: u32, len: u64) -> [u8; 16] {
     bytes
 }
 
-const DEADLY: [&str; 18] = [
+const DEADLY: [&str; 19] = [
     "segfault",
     "abort",
     "exit",
@@ -131,6 +144,7 @@ const DEADLY: [&str; 18] = [
     "write",
     "list",
     "shrink",
+    "hole",
     "socket",
     "connect",
     "fork",
