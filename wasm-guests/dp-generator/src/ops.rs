@@ -101,8 +101,10 @@ pub fn gated(gate_up: &[f32], ff: usize) -> Vec<f32> {
     let mut out = vec![0.0; gate_up.len() / 2];
     for (row, out) in gate_up.chunks_exact(2 * ff).zip(out.chunks_exact_mut(ff)) {
         let (gate, up) = row.split_at(ff);
+        out.copy_from_slice(gate);
+        maths::sigmoid(out);
         for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
-            *out = g * u / (1.0 + maths::exp(-g));
+            *out *= g * u;
         }
     }
     out
@@ -118,8 +120,10 @@ pub fn gated_backward(d_out: &[f32], gate_up: &[f32], ff: usize) -> Vec<f32> {
     for ((row, d_row), d_out) in rows {
         let (gate, up) = row.split_at(ff);
         let (d_gate, d_up) = d_row.split_at_mut(ff);
+        d_gate.copy_from_slice(gate);
+        maths::sigmoid(d_gate);
         for i in 0..ff {
-            let sigmoid = 1.0 / (1.0 + maths::exp(-gate[i]));
+            let sigmoid = d_gate[i];
             let silu = gate[i] * sigmoid;
             d_up[i] = d_out[i] * silu;
             d_gate[i] = d_out[i] * up[i] * (sigmoid + silu * (1.0 - sigmoid));

@@ -23,12 +23,30 @@ pub fn exp(x: f32) -> f32 {
     value * f32::from_bits(bits)
 }
 
+/// Applies `function` to each number, four vectors at a time: where functions have more constants
+/// than a processor has registers, they are loaded once for sixteen numbers.
+#[inline(always)]
+fn apply(row: &mut [f32], function: impl Fn(f32) -> f32) {
+    let (chunks, rest) = row.as_chunks_mut::<16>();
+    for chunk in chunks {
+        for value in chunk {
+            *value = function(*value);
+        }
+    }
+    for value in rest {
+        *value = function(*value);
+    }
+}
+
+/// `1 / (1 + e^-x)` of each number.
+pub fn sigmoid(row: &mut [f32]) {
+    apply(row, |x| 1.0 / (1.0 + exp(-x)));
+}
+
 /// Turns a row of scores into probabilities; returns ln of the sum of exponentials.
 pub fn softmax(row: &mut [f32]) -> f32 {
     let highest = highest(row);
-    for value in row.iter_mut() {
-        *value = exp(*value - highest);
-    }
+    apply(row, |value| exp(value - highest));
     let sum = sum(row);
     let scale = 1.0 / sum;
     for value in row.iter_mut() {
@@ -65,7 +83,7 @@ fn highest(values: &[f32]) -> f32 {
 /// The error function is good to 1.5e-7 (Abramowitz and Stegun, "Handbook of Mathematical
 /// Functions", 1964, 7.1.26).
 pub fn gelu(values: &mut [f32]) {
-    for value in values {
+    apply(values, |value| {
         let x = value.abs() * std::f32::consts::FRAC_1_SQRT_2;
         let t = 1.0 / (1.0 + 0.327_591_1 * x);
         let mut p = 1.061_405_4;
@@ -74,8 +92,8 @@ pub fn gelu(values: &mut [f32]) {
         p = p * t - 0.284_496_74;
         p = p * t + 0.254_829_6;
         let erf = 1.0 - p * t * exp(-x * x);
-        *value *= 0.5 * (1.0 + erf.copysign(*value));
-    }
+        value * (0.5 * (1.0 + erf.copysign(value)))
+    });
 }
 
 /// The sum, in eight lanes.
