@@ -100,9 +100,8 @@ impl View {
         for (pair, word) in pairs.iter_mut().zip(words) {
             *pair = bytemuck::cast(word.load(Ordering::Relaxed));
         }
-        if let ([number], word) = (last, words.get(pairs.len())) {
-            let word = word.map_or(0, |word| word.load(Ordering::Relaxed));
-            [*number, _] = bytemuck::cast(word);
+        if let ([number], Some(word)) = (last, words.get(pairs.len())) {
+            [*number, _] = bytemuck::cast(word.load(Ordering::Relaxed));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Causal attention over one whole sequence, forwards and backwards.
 //!
-//! Heads are taken out of the stacked rows first: a head's columns reach over all of them,
-//! and products are quickest on rows without gaps.
+//! Heads are taken out of the stacked rows first: a head's columns reach over all of them;
+//! products then see rows without gaps.
 //! Several query heads may share one key-value head.
 
 use std::ops::Range;
