@@ -18,14 +18,14 @@ import hashlib
 import json
 import pathlib
 import random
+import re
 import shutil
-import statistics
 import subprocess
 import sys
 import time
 
 from memory import Watch
-from table import costs, markdown, svg
+from table import costs, markdown, record, svg
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -55,7 +55,7 @@ ARMS = {
     "local-only": {"help": "private rows alone, 24 epochs"},
     "local-long": {"help": "private rows alone, 72 epochs", "train": {"steps.train.with.epochs": 72}},
     "public-only": {"help": "augmented from the names of the labels, with the teacher's labels, beside private rows", "workflow": "open.toml", "demonstrations": "names", "steps.augment.with.adapt_epochs": 0},
-    "samples-only": {"help": "the released samples, relabelled by centroids, without private rows", "workflow": "pipeline.toml", "rows": False, **epsilon(8), "exports.augmented.from": "relabel.samples"},
+    "samples-only": {"help": "the released samples, relabelled by centroids, without private rows", "workflow": "pipeline.toml", "rows": False, **epsilon(8), "exports.augmented.from": "relabel.samples", "without": ["cluster", "judge", "augment", "relabel-augmented"]},
     "fdkt-8": {"help": "FDKT with centroids, epsilon 8, with the teacher's labels", "workflow": "pipeline.toml", **epsilon(8)},
     "agree": {"help": "as fdkt-8, but with the centroids' labels, and only samples that a classifier of the private rows agrees with", "workflow": "pipeline.toml", **epsilon(8), "labels": "agree"},
     "as-made": {"help": "as fdkt-8, but with the centroids' labels", "workflow": "pipeline.toml", **epsilon(8), "labels": "as-made"},
@@ -97,7 +97,7 @@ def label_names(name):
 
 def noisegate(options, workflow, sets):
     """Runs a workflow; its summary, and the seconds and the largest memory in MiB of each step."""
-    line = [str(options.binary), "--home", str(OUT / "home"), "--plugins", str(ROOT / "plugins"), "run", str(workflow), "--json"]
+    line = [str(options.binary), "--home", str(options.home), "--plugins", str(ROOT / "plugins"), "run", str(workflow), "--json"]
     for key, value in sets.items():
         line += ["--set", f"{key}={value}"]
     began = time.time()
@@ -108,14 +108,19 @@ def noisegate(options, workflow, sets):
         sys.exit(f"{' '.join(line)}\n{out}{err}")
     summary = json.loads(out.strip().splitlines()[-1])
     seconds = {step["step"]: round(step["seconds"], 1) for step in summary["steps"]}
-    memory = watch.by_step(OUT / "home" / "runs" / summary["run"] / "events.jsonl")
+    memory = watch.by_step(options.home / "runs" / summary["run"] / "events.jsonl")
     return {"summary": summary, "seconds": round(time.time() - began, 1), "steps": seconds, "memory_mib": memory}
+
+
+def kept(name, key):
+    """Whether a stage's outcome is there."""
+    return (OUT / f"{name}-{key}-{FORMAT}" / "done.json").is_file()
 
 
 def stage(name, key, make):
     """The folder of a stage's outcome; `make` fills it if it is not there."""
     folder = OUT / f"{name}-{key}-{FORMAT}"
-    if not (folder / "done.json").is_file():
+    if not kept(name, key):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "done.json").write_text(json.dumps(make(folder)))
@@ -170,8 +175,8 @@ def augmented(options, name, seed, arm):
     return folder / "augmented.jsonl", done
 
 
-def score(options, name, seed, arm, base):
-    """Test accuracy of an arm's classifier, and what its samples took."""
+def training(options, name, seed, arm, base):
+    """The workflow that trains and scores an arm's classifier, its overrides, and what its samples took."""
     here, took = draw(name, options, seed), {}
     sets = {"params.seed": seed, "data.test": here / "test.jsonl", "data.test.labels": labels(name)}
     reads = []
@@ -194,14 +199,54 @@ def score(options, name, seed, arm, base):
     if base == "minilm":
         text = text.replace(" }\nwith = { epochs = 24", ', base = "plugin:minilm" }\nwith = { epochs = 4')
         sets.pop("steps.train.with.epochs", None)
-    file = OUT / f"{digest(text)}-train.toml"
-    file.write_text(text)
-    known = [hashlib.sha256(pathlib.Path(v).read_bytes()).hexdigest() for k, v in sets.items() if k.count(".") == 1 and k.startswith("data.")]
-    settings = sorted((k, str(v)) for k, v in sets.items() if k.count(".") > 1 or k.startswith("params."))
-    done = stage("score", digest(text, known, settings, options.stamp), lambda _: noisegate(options, file, sets))[1]
-    scores = done["summary"]["scores"][0]
-    stages = [{key: one[key] for key in ("seconds", "steps", "memory_mib")} for one in (took, done) if one]
-    return {"accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"], "stages": stages}
+    return text, sets, took
+
+
+# Sections of train.toml that are an arm's own, beside the teacher that arms share.
+OWN = ("data.augmented", "steps.label", "steps.train", "steps.test")
+
+
+def together(parts):
+    """One workflow that trains the teacher once for several arms: `parts` by arm, text and overrides."""
+    sections, sets = {}, {}
+    for arm, (text, own) in parts.items():
+        def named(match):
+            return f"{match[0]}-{arm}"
+        for section in text.split("\n\n"):
+            head = section.split("\n")[0]
+            if head.strip("[]") in OWN:
+                section = re.sub(r"data\.augmented|steps\.(label|train|test)\b|(?<=\")(label|train)(?=\.)", named, section)
+            sections[section] = None
+        sets |= {re.sub("^(" + "|".join(map(re.escape, OWN)) + r")(?=$|\.)", named, key): value for key, value in own.items()}
+    return "\n\n".join(section.rstrip("\n") for section in sections) + "\n", sets
+
+
+def score(options, name, seed, arms, base):
+    """Test accuracy of the classifier of each arm, and what its samples took. Arms that need the teacher share it."""
+    parts = {arm: training(options, name, seed, ARMS[arm], base) for arm in arms}
+    keys = {}
+    for arm, (text, sets, _) in parts.items():
+        known = [hashlib.sha256(pathlib.Path(v).read_bytes()).hexdigest() for k, v in sets.items() if k.count(".") == 1 and k.startswith("data.")]
+        settings = sorted((k, str(v)) for k, v in sets.items() if k.count(".") > 1 or k.startswith("params."))
+        keys[arm] = digest(text, known, settings, options.stamp)
+    shared = [arm for arm, (text, _, _) in parts.items() if "[steps.teacher]" in text and not kept("score", keys[arm])]
+    if len(shared) > 1:
+        text, sets = together({arm: parts[arm][:2] for arm in shared})
+        file = OUT / f"{digest(text)}-train.toml"
+        file.write_text(text)
+        done = noisegate(options, file, sets)
+        for arm in shared:
+            own = [one | {"step": "test"} for one in done["summary"]["scores"] if one["step"] == f"test-{arm}"]
+            stage("score", keys[arm], lambda _: done | {"summary": done["summary"] | {"scores": own}})
+    results = {}
+    for arm, (text, sets, took) in parts.items():
+        file = OUT / f"{digest(text)}-train.toml"
+        file.write_text(text)
+        done = stage("score", keys[arm], lambda _: noisegate(options, file, sets))[1]
+        scores = done["summary"]["scores"][0]
+        stages = [{key: one[key] for key in ("seconds", "steps", "memory_mib")} for one in (took, done) if one]
+        results[arm] = {"accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"], "stages": stages}
+    return results
 
 
 def main():
@@ -209,25 +254,29 @@ def main():
     parser.add_argument("--data", default="ag_news,cfpb_complaints,banking77")
     parser.add_argument("--rows", type=int, default=500, help="private rows")
     parser.add_argument("--test-rows", type=int, default=100_000, help="test rows at most")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--base", default="scratch", choices=["scratch", "minilm"])
     parser.add_argument("--samples", type=int, default=400, help="released samples, of all labels together")
     parser.add_argument("--augmented", type=int, default=3000, help="augmented samples, of all labels together")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/noisegate")
+    parser.add_argument("--home", type=pathlib.Path, default=OUT / "home", help="noisegate's home; two calls at a time need one each")
     parser.add_argument("--costs", action="store_true", help="print time and memory of each step, of the last seed")
+    parser.add_argument("--record", type=pathlib.Path, help="a file of accuracies to add these to")
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--stamp", default="", help="any text; a new one forgets what was kept")
     options = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
-    results = {}
-    for seed in range(1, options.seeds + 1):
+    results, document = {}, {}
+    for seed in range(options.first, options.first + options.seeds):
         for name in options.data.split(","):
-            for arm in options.arms.split(","):
-                result = score(options, name, seed, ARMS[arm], options.base)
-                results.setdefault(name, {}).setdefault(arm, []).append(result)
+            for arm, result in score(options, name, seed, options.arms.split(","), options.base).items():
+                results.setdefault(name, {}).setdefault(arm, []).append({"seed": seed} | result)
                 print(f"seed {seed}  {name:16} {arm:14} {result['accuracy']:.4f}", flush=True)
-        settings = {key: str(value) for key, value in vars(options).items() if key not in ("binary", "costs")}
-        document = {"settings": settings, "arms": {arm: ARMS[arm]["help"] for arm in options.arms.split(",")}, "results": results}
+            settings = {key: str(getattr(options, key)) for key in ("base", "rows", "test_rows", "samples", "augmented")}
+            document = {"settings": settings, "arms": {arm: ARMS[arm]["help"] for arm in options.arms.split(",")}, "results": results}
+            if options.record:
+                record(options.record, document)
         (OUT / f"table-{options.base}.json").write_text(json.dumps(document, indent=1))
         (OUT / f"table-{options.base}.md").write_text(markdown(document))
         (OUT / f"table-{options.base}.svg").write_text(svg(document))

@@ -1,7 +1,14 @@
-"""The table of run.py as Markdown and as a plot."""
+#!/usr/bin/env python3
+"""The table of run.py as Markdown and as a plot.
 
+    python3 benches/utility/table.py benches/utility/figures/scratch-500.json
+"""
+
+import json
 import math
+import pathlib
 import statistics
+import sys
 
 # Student's t at 95 %, by the number of values.
 T = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
@@ -9,6 +16,7 @@ T = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.
 
 def spread(values):
     """Mean and half-width of its 95 % interval, in points."""
+    values = list(values)
     mean = 100 * statistics.mean(values)
     if len(values) < 2:
         return mean, math.nan
@@ -16,12 +24,14 @@ def spread(values):
 
 
 def accuracies(results, name, arm):
-    return [one["accuracy"] for one in results[name][arm]]
+    """By seed."""
+    return {one["seed"]: one["accuracy"] for one in results[name].get(arm, [])}
 
 
 def gains(results, name, arm, first):
-    pairs = zip(accuracies(results, name, arm), accuracies(results, name, first))
-    return [a - b for a, b in pairs]
+    """Over the first arm, by seed, where both were run."""
+    own, base = accuracies(results, name, arm), accuracies(results, name, first)
+    return {seed: own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())}
 
 
 def cell(pair, sign=""):
@@ -33,19 +43,20 @@ def markdown(document):
     """Accuracy in per cent with its 95 % interval; in brackets the gain over the first arm, paired by seed."""
     results, arms = document["results"], list(document["arms"])
     names = list(results)
-    seeds = len(results[names[0]][arms[0]])
-    lines = [f"| {document['settings']['rows']} private rows, {document['settings']['base']}, {seeds} seeds | " + " | ".join(names) + " | mean gain |"]
-    lines.append("|---" * (2 + len(names)) + "|")
+    lines = [f"| {document['settings']['rows']} private rows, {document['settings']['base']} | draws | " + " | ".join(names) + " | mean gain |"]
+    lines.append("|---" * (3 + len(names)) + "|")
     for arm in arms:
-        row = []
-        for name in names:
-            text = cell(spread(accuracies(results, name, arm)))
-            if arm != arms[0]:
-                text += f" ({cell(spread(gains(results, name, arm, arms[0])), '+')})"
+        row, gained, draws = [], [gains(results, name, arm, arms[0]) for name in names], set()
+        for name, gain in zip(names, gained):
+            values = list(accuracies(results, name, arm).values())
+            draws.add(len(values))
+            text = cell(spread(values)) if values else "-"
+            if arm != arms[0] and gain:
+                text += f" ({cell(spread(gain.values()), '+')})"
             row.append(text)
-        by_seed = zip(*(gains(results, name, arm, arms[0]) for name in names))
-        mean = "" if arm == arms[0] else cell(spread([statistics.mean(one) for one in by_seed]), "+")
-        lines.append(f"| {arm} | " + " | ".join(row) + f" | {mean} |")
+        whole = set.intersection(*map(set, gained))
+        mean = "" if arm == arms[0] or not whole else cell(spread([statistics.mean(gain[seed] for gain in gained) for seed in sorted(whole)]), "+")
+        lines.append(f"| {arm} | {' to '.join(map(str, sorted({min(draws), max(draws)})))} | " + " | ".join(row) + f" | {mean} |")
     lines += ["", *(f"- `{arm}`: {text}" for arm, text in document["arms"].items()), ""]
     return "\n".join(lines)
 
@@ -72,7 +83,10 @@ def svg(document):
         shapes.append(f'<text x="8" y="{y + 4}" font-weight="bold">{name}</text>')
         y += gap - 8
         for arm in arms:
-            mean, half = spread(accuracies(results, name, arm))
+            values = list(accuracies(results, name, arm).values())
+            if not values:
+                continue
+            mean, half = spread(values)
             shapes.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{arm}</text>')
             shapes.append(f'<rect x="{left}" y="{y}" width="{4 * mean:.1f}" height="{bar}" fill="#4a7fb5"/>')
             if not math.isnan(half):
@@ -82,3 +96,24 @@ def svg(document):
         y += gap - 8
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{y}" font-family="sans-serif" font-size="12">'
     return head + "<title>Test accuracy in per cent, 95 % intervals</title>" + "".join(shapes) + "</svg>\n"
+
+
+def record(path, document):
+    """Adds the accuracies of a document to a file of them, where they are kept by data set, arm and seed."""
+    old = json.loads(path.read_text()) if path.is_file() else {"settings": document["settings"], "arms": {}, "results": {}}
+    if old["settings"] != document["settings"]:
+        sys.exit(f"{path}: made with other settings: {old['settings']} instead of {document['settings']}")
+    old["arms"] |= document["arms"]
+    for name, arms in document["results"].items():
+        for arm, ones in arms.items():
+            known = {one["seed"]: one for one in old["results"].setdefault(name, {}).get(arm, [])}
+            known |= {one["seed"]: {key: one[key] for key in ("seed", "accuracy", "macro_f1")} for one in ones}
+            old["results"][name][arm] = [known[seed] for seed in sorted(known)]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(old, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    print(markdown(json.loads(pathlib.Path(sys.argv[1]).read_text())))
