@@ -6,7 +6,7 @@
 //! ```
 
 use gemm::Parallelism;
-use pulp::Arch;
+use multiversion::multiversion;
 
 use super::cache::SlotView;
 use super::kernels;
@@ -39,7 +39,7 @@ impl Attention<'_> {
         for head in 0..self.architecture.heads {
             if count <= BY_HAND {
                 let scores = &mut scores[..seen];
-                Arch::new().dispatch(|| self.by_hand(head, head / group, count, scores, out));
+                by_hand(self, head, head / group, count, scores, out);
             } else {
                 self.by_product(head, head / group, count, scores, out);
             }
@@ -50,31 +50,6 @@ impl Attention<'_> {
     fn start(&self, position: usize) -> usize {
         self.window
             .map_or(0, |window| (position + 1).saturating_sub(window))
-    }
-
-    #[inline(always)]
-    fn by_hand(
-        &self,
-        head: usize,
-        kv_head: usize,
-        count: usize,
-        scores: &mut [f32],
-        out: &mut [f32],
-    ) {
-        let width = self.architecture.head;
-        let (keys, values) = (self.slot.keys(kv_head), self.slot.values(kv_head));
-        for index in 0..count {
-            let position = self.position + index;
-            let start = self.start(position);
-            let scores = &mut scores[start..=position];
-            let from = index * self.query_row + head * width;
-            let query = &self.queries[from..from + width];
-            dot_columns(query, keys, self.slot.capacity, start, scores);
-            self.weigh(scores);
-            let to = index * self.architecture.query_width() + head * width;
-            let values = &values[start * width..(position + 1) * width];
-            mix(scores, values, &mut out[to..to + width]);
-        }
     }
 
     #[inline(always)]
@@ -109,16 +84,7 @@ impl Attention<'_> {
                 false,
                 Parallelism::None,
             );
-            Arch::new().dispatch(|| {
-                for (index, row) in scores.chunks_exact_mut(seen).enumerate() {
-                    let position = self.position + first + index;
-                    let (before, rest) = row.split_at_mut(self.start(position) - start);
-                    let (visible, after) = rest.split_at_mut(position + 1 - self.start(position));
-                    before.fill(0.0);
-                    self.weigh(visible);
-                    after.fill(0.0);
-                }
-            });
+            weigh_rows(self, first, seen, scores);
             let out_row = self.architecture.query_width();
             matmul(
                 Matrix::rows(scores, seen),
@@ -129,6 +95,49 @@ impl Attention<'_> {
                 Parallelism::None,
             );
         }
+    }
+}
+
+/// The attention of one head by hand, for `count` queries.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
+fn by_hand(
+    attention: &Attention<'_>,
+    head: usize,
+    kv_head: usize,
+    count: usize,
+    scores: &mut [f32],
+    out: &mut [f32],
+) {
+    let (architecture, slot) = (attention.architecture, attention.slot);
+    let width = architecture.head;
+    let (keys, values) = (slot.keys(kv_head), slot.values(kv_head));
+    for index in 0..count {
+        let position = attention.position + index;
+        let start = attention.start(position);
+        let scores = &mut scores[start..=position];
+        let from = index * attention.query_row + head * width;
+        let query = &attention.queries[from..from + width];
+        dot_columns(query, keys, slot.capacity, start, scores);
+        attention.weigh(scores);
+        let to = index * architecture.query_width() + head * width;
+        let values = &values[start * width..(position + 1) * width];
+        mix(scores, values, &mut out[to..to + width]);
+    }
+}
+
+/// Makes weights of the scores of a block that begins with the query `first`; rows have `seen`
+/// numbers, of the keys from the first in sight of the block on.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
+fn weigh_rows(attention: &Attention<'_>, first: usize, seen: usize, scores: &mut [f32]) {
+    let start = attention.start(attention.position + first);
+    for (index, row) in scores.chunks_exact_mut(seen).enumerate() {
+        let position = attention.position + first + index;
+        let own = attention.start(position);
+        let (before, rest) = row.split_at_mut(own - start);
+        let (visible, after) = rest.split_at_mut(position + 1 - own);
+        before.fill(0.0);
+        attention.weigh(visible);
+        after.fill(0.0);
     }
 }
 

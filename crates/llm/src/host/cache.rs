@@ -5,6 +5,20 @@
 
 use crate::architecture::Architecture;
 
+/// Tokens whose keys are moved at a time: a row of theirs is a cache line.
+const TOKENS: usize = 16;
+
+/// Rotated keys and values of successive tokens, each `[kv_heads * head]`.
+pub(super) struct Rows<'a> {
+    /// Numbers from one token to the next.
+    pub(super) row: usize,
+    /// From the first token's keys on.
+    pub(super) keys: &'a [f32],
+    /// From the first token's values on.
+    pub(super) values: &'a [f32],
+    pub(super) count: usize,
+}
+
 /// A cache of `slots` texts of up to `capacity` tokens.
 pub(super) struct Cache {
     /// Per layer; see above.
@@ -71,29 +85,34 @@ impl Cache {
         }
     }
 
-    /// Appends one token's rotated key and value, each `[kv_heads * head]`.
-    #[inline(always)]
-    pub(super) fn put(
-        &mut self,
-        layer: usize,
-        slot: usize,
-        position: usize,
-        key: &[f32],
-        value: &[f32],
-    ) {
+    /// Appends tokens from a position on.
+    pub(super) fn put(&mut self, layer: usize, slot: usize, position: usize, rows: &Rows<'_>) {
         assert!(
-            position < self.capacity && slot < self.slots,
+            position + rows.count <= self.capacity && slot < self.slots,
             "beyond the cache"
         );
-        let start = slot * self.slot_size();
-        let keys = &mut self.keys[layer][start..];
-        for (row, key) in key.iter().enumerate() {
-            keys[row * self.capacity + position] = *key;
+        let size = self.slot_size();
+        let range = slot * size..(slot + 1) * size;
+        let keys = &mut self.keys[layer][range.clone()];
+        // A key's numbers go far apart, each to its row: some tokens together, or each number
+        // would bring a cache line of its own.
+        for first in (0..rows.count).step_by(TOKENS) {
+            let tokens = TOKENS.min(rows.count - first);
+            let from = &rows.keys[first * rows.row..];
+            for (index, to) in keys.chunks_exact_mut(self.capacity).enumerate() {
+                let to = &mut to[position + first..][..tokens];
+                for (token, to) in to.iter_mut().enumerate() {
+                    *to = from[token * rows.row + index];
+                }
+            }
         }
-        let values = &mut self.values[layer][start..];
-        for (kv_head, value) in value.chunks_exact(self.head).enumerate() {
-            let at = (kv_head * self.capacity + position) * self.head;
-            values[at..at + self.head].copy_from_slice(value);
+        let values = &mut self.values[layer][range];
+        for token in 0..rows.count {
+            let from = &rows.values[token * rows.row..][..self.kv_heads * self.head];
+            for (kv_head, value) in from.chunks_exact(self.head).enumerate() {
+                let at = (kv_head * self.capacity + position + token) * self.head;
+                values[at..at + self.head].copy_from_slice(value);
+            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! Element-wise kernels of the host network, compiled for the widest vectors of the machine.
 //!
-//! `pulp` picks the instruction set at run time; everything inside a dispatch must be inlined to
-//! profit, hence the attributes. No libm call stands in a loop.
+//! `multiversion` picks the instruction set at run time; a function that a kernel calls must be
+//! inlined to profit, hence the attributes. No libm call stands in a loop.
 
-use pulp::Arch;
+use multiversion::multiversion;
 
 use crate::architecture::{Activation, NormKind};
 use crate::decoder::Norm;
@@ -39,17 +39,16 @@ fn maximum(x: &[f32]) -> f32 {
 }
 
 /// Norms every row of `x`, `[rows, gain]`, into `out`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn norm(kind: NormKind, eps: f32, norm: &Norm, x: &[f32], out: &mut [f32]) {
     let width = norm.gain.len();
-    Arch::new().dispatch(|| {
-        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-            out.copy_from_slice(x);
-            norm_row(kind, eps, norm, out);
-        }
-    });
+    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        out.copy_from_slice(x);
+        norm_row(kind, eps, norm, out);
+    }
 }
 
-/// The same for one row in place; call it inside a dispatch.
+/// The same for one row in place; for kernels.
 #[inline(always)]
 pub(super) fn norm_row(kind: NormKind, eps: f32, norm: &Norm, x: &mut [f32]) {
     let count = x.len() as f32;
@@ -67,26 +66,25 @@ pub(super) fn norm_row(kind: NormKind, eps: f32, norm: &Norm, x: &mut [f32]) {
 }
 
 /// Norms every row of `x` in place.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn norm_in_place(kind: NormKind, eps: f32, norm: &Norm, x: &mut [f32]) {
-    Arch::new().dispatch(|| {
-        for row in x.chunks_exact_mut(norm.gain.len()) {
-            norm_row(kind, eps, norm, row);
-        }
-    });
+    for row in x.chunks_exact_mut(norm.gain.len()) {
+        norm_row(kind, eps, norm, row);
+    }
 }
 
 /// `out += x`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn add(out: &mut [f32], x: &[f32]) {
-    Arch::new().dispatch(|| out.iter_mut().zip(x).for_each(|(out, x)| *out += x));
+    out.iter_mut().zip(x).for_each(|(out, x)| *out += x);
 }
 
 /// Adds `bias` to every row.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn add_bias(x: &mut [f32], bias: &[f32]) {
-    Arch::new().dispatch(|| {
-        for row in x.chunks_exact_mut(bias.len()) {
-            row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
-        }
-    });
+    for row in x.chunks_exact_mut(bias.len()) {
+        row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+    }
 }
 
 #[inline(always)]
@@ -108,18 +106,17 @@ fn activate(kind: Activation, x: f32) -> f32 {
 }
 
 /// `out = act(gate) * up`; a row of `gate_up` is gate then up.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn gate(kind: Activation, gate_up: &[f32], width: usize, out: &mut [f32]) {
-    Arch::new().dispatch(|| {
-        let rows = gate_up.chunks_exact(2 * width);
-        for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
-            let (gate, up) = row.split_at(width);
-            // The match stands outside the loop, so that the loop is one straight vector body.
-            match kind {
-                Activation::Silu => gated(out, gate, up, |x| activate(Activation::Silu, x)),
-                Activation::GeluTanh => gated(out, gate, up, |x| activate(Activation::GeluTanh, x)),
-            }
+    let rows = gate_up.chunks_exact(2 * width);
+    for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
+        let (gate, up) = row.split_at(width);
+        // The match stands outside the loop, so that the loop is one straight vector body.
+        match kind {
+            Activation::Silu => gated(out, gate, up, |x| activate(Activation::Silu, x)),
+            Activation::GeluTanh => gated(out, gate, up, |x| activate(Activation::GeluTanh, x)),
         }
-    });
+    }
 }
 
 #[inline(always)]
@@ -130,8 +127,9 @@ fn gated(out: &mut [f32], gate: &[f32], up: &[f32], act: impl Fn(f32) -> f32) {
 }
 
 /// `x = act(x)`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn activate_all(kind: Activation, x: &mut [f32]) {
-    Arch::new().dispatch(|| match kind {
+    match kind {
         Activation::Silu => x
             .iter_mut()
             .for_each(|x| *x = activate(Activation::Silu, *x)),
@@ -139,16 +137,16 @@ pub(super) fn activate_all(kind: Activation, x: &mut [f32]) {
             x.iter_mut()
                 .for_each(|x| *x = activate(Activation::GeluTanh, *x));
         }
-    });
+    }
 }
 
-/// `cap * tanh(x / cap)`; call it inside a dispatch.
+/// `cap * tanh(x / cap)`; for kernels.
 #[inline(always)]
 pub(super) fn cap(x: &mut [f32], cap: f32) {
     x.iter_mut().for_each(|x| *x = cap * tanh(*x / cap));
 }
 
-/// Softmax in place; call it inside a dispatch.
+/// Softmax in place; for kernels.
 #[inline(always)]
 pub(super) fn softmax(x: &mut [f32]) {
     let top = maximum(x);
@@ -170,35 +168,35 @@ pub(super) fn softmax(x: &mut [f32]) {
 }
 
 /// Log-likelihood of `target` under `logits`, in nats.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(crate) fn log_likelihood(logits: &[f32], target: usize) -> f64 {
-    Arch::new().dispatch(|| {
-        let top = maximum(logits);
-        let total = sum(logits, |x| exp(x - top));
-        f64::from(logits[target] - top) - f64::from(total).ln()
-    })
+    let top = maximum(logits);
+    let total = sum(logits, |x| exp(x - top));
+    f64::from(logits[target] - top) - f64::from(total).ln()
 }
 
 /// Sum of a slice.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(crate) fn total(x: &[f32]) -> f32 {
-    Arch::new().dispatch(|| sum(x, |x| x))
+    sum(x, |x| x)
 }
 
 /// `exp((x - max) * scale)` of every logit; 0 where that is below e^-80.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(crate) fn weights(logits: &[f32], scale: f32, out: &mut Vec<f32>) {
     out.clear();
     out.resize(logits.len(), 0.0);
-    Arch::new().dispatch(|| {
-        let top = maximum(logits);
-        for (out, x) in out.iter_mut().zip(logits) {
-            let power = (x - top) * scale;
-            *out = if power > -80.0 { exp(power) } else { 0.0 };
-        }
-    });
+    let top = maximum(logits);
+    for (out, x) in out.iter_mut().zip(logits) {
+        let power = (x - top) * scale;
+        *out = if power > -80.0 { exp(power) } else { 0.0 };
+    }
 }
 
 /// Caps all logits.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn cap_all(x: &mut [f32], limit: f32) {
-    Arch::new().dispatch(|| cap(x, limit));
+    cap(x, limit);
 }
 
 #[cfg(test)]

@@ -7,15 +7,15 @@ use gemm::Parallelism;
 
 /// A matrix in a slice: element (i, j) is `data[i * row + j * column]`.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) row: usize,
-    pub(super) column: usize,
+pub(crate) struct Matrix<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) row: usize,
+    pub(crate) column: usize,
 }
 
 impl<'a> Matrix<'a> {
     /// Rows of `row` numbers, one after another.
-    pub(super) fn rows(data: &'a [f32], row: usize) -> Self {
+    pub(crate) fn rows(data: &'a [f32], row: usize) -> Self {
         Self {
             data,
             row,
@@ -34,7 +34,7 @@ impl<'a> Matrix<'a> {
 ///
 /// # Panics
 /// If a matrix is smaller than `size` says.
-pub(super) fn matmul(
+pub(crate) fn matmul(
     a: Matrix<'_>,
     b: Matrix<'_>,
     (out, out_row): (&mut [f32], usize),

@@ -15,7 +15,7 @@
 mod attention;
 mod cache;
 pub(crate) mod kernels;
-mod matmul;
+pub(crate) mod matmul;
 mod session;
 
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! One forward pass: buffers, the cache, and the layers in order.
 
 use gemm::Parallelism;
-use pulp::Arch;
+use multiversion::multiversion;
 
 use super::attention::Attention;
-use super::cache::Cache;
+use super::cache::{Cache, Rows};
 use super::matmul::{Matrix, matmul};
 use super::{Inner, Segment, kernels};
 use crate::architecture::{Architecture, LayerKind};
@@ -192,36 +192,28 @@ impl<'a> Session<'a> {
     /// Norms, rotates and scales queries in place; puts keys and values into the cache.
     fn rotate_and_store(&mut self, index: usize, layer: &Layer, segments: &[Segment<'_>]) {
         let a = &self.network.architecture;
-        let (cos, sin) = &self.network.rotary[a.layers[index].rotary];
-        let half = a.rotary[a.layers[index].rotary].frequencies.len();
-        let (queries, kv) = (a.query_width(), a.kv_width());
-        let (cache, qkv) = (&mut self.cache, &mut self.scratch.qkv);
-        let prepare = |heads: &mut [f32], norm: Option<&Norm>, position: usize, scale: f32| {
-            let (cos, sin) = (
-                &cos[position * half..][..half],
-                &sin[position * half..][..half],
-            );
-            for head in heads.chunks_exact_mut(a.head) {
-                if let Some(norm) = norm {
-                    kernels::norm_row(a.norm, a.norm_eps, norm, head);
-                }
-                rotate(head, cos, sin);
-                head.iter_mut().for_each(|x| *x *= scale);
-            }
+        let rotary = a.layers[index].rotary;
+        let (cos, sin) = &self.network.rotary[rotary];
+        let rotation = Rotation {
+            architecture: a,
+            cos,
+            sin,
+            half: a.rotary[rotary].frequencies.len(),
         };
-        Arch::new().dispatch(|| {
-            let mut rows = qkv.chunks_exact_mut(queries + 2 * kv);
-            for segment in segments {
-                let positions = segment.position..segment.position + segment.tokens.len();
-                for (position, row) in positions.zip(&mut rows) {
-                    let (query, rest) = row.split_at_mut(queries);
-                    let (key, value) = rest.split_at_mut(kv);
-                    prepare(query, layer.query_norm.as_ref(), position, a.query_scale);
-                    prepare(key, layer.key_norm.as_ref(), position, 1.0);
-                    cache.put(index, segment.slot, position, key, value);
-                }
-            }
-        });
+        let row = a.query_width() + 2 * a.kv_width();
+        let mut rest = &mut self.scratch.qkv[..];
+        for segment in segments {
+            let rows;
+            (rows, rest) = rest.split_at_mut(segment.tokens.len() * row);
+            rotate_rows(&rotation, layer, segment.position, rows);
+            let rows = Rows {
+                row,
+                keys: &rows[a.query_width()..],
+                values: &rows[a.query_width() + a.kv_width()..],
+                count: segment.tokens.len(),
+            };
+            self.cache.put(index, segment.slot, segment.position, &rows);
+        }
     }
 
     /// Attention of all tokens, or in the last layer of those asked for; returns how many.
@@ -258,6 +250,41 @@ impl<'a> Session<'a> {
 /// Sets the length; old numbers may stay, as every user writes all of them.
 fn fit(buffer: &mut Vec<f32>, length: usize) {
     buffer.resize(length, 0.0);
+}
+
+/// The angles of a layer, `[positions, half]`.
+struct Rotation<'a> {
+    architecture: &'a Architecture,
+    cos: &'a [f32],
+    sin: &'a [f32],
+    half: usize,
+}
+
+/// Norms, rotates and scales the queries and keys of successive positions, in rows of queries,
+/// keys and values.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
+fn rotate_rows(rotation: &Rotation<'_>, layer: &Layer, first: usize, rows: &mut [f32]) {
+    let (a, half) = (rotation.architecture, rotation.half);
+    let (queries, kv) = (a.query_width(), a.kv_width());
+    for (index, row) in rows.chunks_exact_mut(queries + 2 * kv).enumerate() {
+        let angle = (first + index) * half;
+        let (cos, sin) = (
+            &rotation.cos[angle..angle + half],
+            &rotation.sin[angle..angle + half],
+        );
+        for (slot, head) in row[..queries + kv].chunks_exact_mut(a.head).enumerate() {
+            let (norm, scale) = if slot * a.head < queries {
+                (&layer.query_norm, a.query_scale)
+            } else {
+                (&layer.key_norm, 1.0)
+            };
+            if let Some(norm) = norm {
+                kernels::norm_row(a.norm, a.norm_eps, norm, head);
+            }
+            rotate(head, cos, sin);
+            head.iter_mut().for_each(|x| *x *= scale);
+        }
+    }
 }
 
 /// Rotates the first numbers of a head, pair (i, i + half) by its angle.

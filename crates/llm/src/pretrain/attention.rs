@@ -6,7 +6,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::cells::{change, read, tensor};
+use super::cells::{change, product, read, tensor};
 use super::kernels::{self, Rotary};
 use crate::config::LlamaConfig;
 
@@ -110,7 +110,7 @@ impl Sizes {
 
 fn attention_weights(query: &Tensor, key: &Tensor, start: usize, scale: f32) -> Result<Tensor> {
     let keys = key.dim(0)?;
-    let scores = query.matmul(&key.t()?)?;
+    let scores = product(query, &key.t()?)?;
     change(&scores, |scores| {
         for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
             kernels::masked_softmax(row, start + i + 1, scale);
@@ -137,7 +137,7 @@ pub(super) fn forward(heads: &Heads) -> Result<Tensor> {
                 start,
                 sizes.scale(),
             )?;
-            let mixed = weights.matmul(&value.narrow(0, 0, keys)?)?;
+            let mixed = product(&weights, &value.narrow(0, 0, keys)?)?;
             read(&mixed, |mixed| {
                 for (i, mixed) in mixed.chunks_exact(head).enumerate() {
                     let to = (row * sizes.window + start + i) * width + slot * head;
@@ -173,7 +173,7 @@ pub(super) fn backward(
             let query = query.narrow(0, start, queries)?;
             let weights = attention_weights(&query, &key, start, sizes.scale())?;
             let (dmixed, inner) = block_gradient(sizes, out, dout, row, slot, start, queries)?;
-            let dscores = dmixed.matmul(&value.t()?)?;
+            let dscores = product(&dmixed, &value.t()?)?;
             read(&weights, |weights| {
                 change(&dscores, |dscores| {
                     let rows = dscores
@@ -187,10 +187,13 @@ pub(super) fn backward(
                 })
             })??;
             let span = kv_start..kv_start + keys * head;
-            accumulate(&mut dvalue[span.clone()], &weights.t()?.matmul(&dmixed)?)?;
-            accumulate(&mut dkey[span], &dscores.t()?.matmul(&query)?)?;
+            accumulate(&mut dvalue[span.clone()], &product(&weights.t()?, &dmixed)?)?;
+            accumulate(&mut dkey[span], &product(&dscores.t()?, &query)?)?;
             let at = (index * window + start) * head;
-            accumulate(&mut dquery[at..at + queries * head], &dscores.matmul(&key)?)?;
+            accumulate(
+                &mut dquery[at..at + queries * head],
+                &product(&dscores, &key)?,
+            )?;
         }
     }
     join(sizes, rotary, &dquery, &dkey, &dvalue)

@@ -1,7 +1,11 @@
 //! Element-wise kernels of the fused training step, over plain `f32` slices.
 //!
 //! Written so that the compiler turns them into vector code on any CPU: fixed-width chunks, no
-//! libm calls, no fused multiply-add that the target may lack. Nothing here knows about tensors.
+//! libm calls, no fused multiply-add that the target may lack, so that all machines compute the
+//! same. `multiversion` picks the widest vectors at run time; a function that a kernel calls must
+//! be inlined to profit. Nothing here knows about tensors.
+
+use multiversion::multiversion;
 
 /// Lanes of the explicit accumulators; sums are reassociated to this width.
 const LANES: usize = 16;
@@ -30,7 +34,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 }
 
 /// Dot product.
-#[inline]
+#[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut acc = [0f32; LANES];
     let (ca, cb) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
@@ -49,11 +53,12 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Sum of squares in f64, for norms over a whole gradient.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn sum_of_squares(a: &[f32]) -> f64 {
     a.chunks(4096).map(|c| f64::from(dot(c, c))).sum()
 }
 
-#[inline]
+#[inline(always)]
 fn maximum(row: &[f32]) -> f32 {
     let mut acc = [f32::NEG_INFINITY; LANES];
     let chunks = row.chunks_exact(LANES);
@@ -71,7 +76,7 @@ fn maximum(row: &[f32]) -> f32 {
 }
 
 /// Replaces `row` by e^(row - max) and returns (max, sum).
-#[inline]
+#[inline(always)]
 fn exponentiate(row: &mut [f32], scale: f32) -> (f32, f32) {
     let max = maximum(row) * scale;
     let mut acc = [0f32; LANES];
@@ -92,7 +97,7 @@ fn exponentiate(row: &mut [f32], scale: f32) -> (f32, f32) {
 }
 
 /// Softmax of `scale * scores` over the first `visible` columns of a row; the others become zero.
-#[inline]
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn masked_softmax(row: &mut [f32], visible: usize, scale: f32) {
     let (seen, hidden) = row.split_at_mut(visible);
     let (_, sum) = exponentiate(seen, scale);
@@ -103,7 +108,7 @@ pub(super) fn masked_softmax(row: &mut [f32], visible: usize, scale: f32) {
 
 /// Turns a row of logits into `(softmax - one_hot(target)) * scale` and returns the negative
 /// log-likelihood of the target, in nats.
-#[inline]
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(crate) fn cross_entropy(row: &mut [f32], target: usize, scale: f32) -> f32 {
     let logit = row[target];
     let (max, sum) = exponentiate(row, 1.0);
@@ -114,6 +119,7 @@ pub(crate) fn cross_entropy(row: &mut [f32], target: usize, scale: f32) -> f32 {
 }
 
 /// `y = x / rms(x) * gain` row by row; returns 1 / rms of every row.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn rms_norm(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) -> Vec<f32> {
     let d = gain.len();
     let mut inverse = Vec::with_capacity(x.len() / d);
@@ -128,6 +134,7 @@ pub(super) fn rms_norm(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) -> Vec<
 }
 
 /// Backward of [`rms_norm`]: adds the input gradient to `dx` and the gain gradient to `dgain`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn rms_norm_backward(
     x: &[f32],
     gain: &[f32],
@@ -153,6 +160,7 @@ pub(super) fn rms_norm_backward(
 }
 
 /// SwiGLU: `out[i] = silu(gate[i]) * up[i]`; a row of `gate_up` is gate then up.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
     for (row, out) in gate_up
         .chunks_exact(2 * width)
@@ -166,6 +174,7 @@ pub(super) fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
 }
 
 /// Backward of [`swiglu`].
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 pub(super) fn swiglu_backward(gate_up: &[f32], width: usize, dout: &[f32], dgate_up: &mut [f32]) {
     let rows = gate_up
         .chunks_exact(2 * width)

@@ -10,7 +10,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::cells::{read, tensor};
+use super::cells::{product, read, tensor};
 use super::kernels;
 use crate::config::LlamaConfig;
 use crate::weights::LlamaWeights;
@@ -232,9 +232,9 @@ fn orthogonalise(matrix: &Tensor) -> Result<Tensor> {
     let x = (matrix / (norm + 1e-7))?;
     let mut x = if tall { x.t()?.contiguous()? } else { x };
     for _ in 0..5 {
-        let gram = x.matmul(&x.t()?)?;
-        let polynomial = ((&gram * B)? + (gram.matmul(&gram)? * C)?)?;
-        x = ((&x * A)? + polynomial.matmul(&x)?)?;
+        let gram = product(&x, &x.t()?)?;
+        let polynomial = ((&gram * B)? + (product(&gram, &gram)? * C)?)?;
+        x = ((&x * A)? + product(&polynomial, &x)?)?;
     }
     if tall { x.t()?.contiguous() } else { Ok(x) }
 }

@@ -14,7 +14,7 @@
 use candle_core::{Result, Tensor};
 
 use super::attention::{self, Heads};
-use super::cells::{change, read, tensor};
+use super::cells::{change, plus_product, product, read, tensor};
 use super::kernels::{self, Rotary};
 use crate::config::LlamaConfig;
 use crate::weights::{LayerWeights, LlamaWeights};
@@ -118,7 +118,7 @@ impl FusedStep {
         let mut losses = Vec::with_capacity(targets.len());
         for (chunk, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
             let rows = normed.narrow(0, chunk * LOGIT_ROWS, targets.len())?;
-            let mut logits = rows.matmul(&matrix)?.flatten_all()?.to_vec1::<f32>()?;
+            let mut logits = product(&rows, &matrix)?.flatten_all()?.to_vec1::<f32>()?;
             let vocab = logits.len() / targets.len();
             for (row, target) in logits.chunks_exact_mut(vocab).zip(targets) {
                 losses.push(kernels::cross_entropy(row, *target as usize, 1.0));
@@ -174,12 +174,15 @@ impl FusedStep {
 
     fn layer_forward(&self, w: &LayerWeights, x: Tensor) -> Result<(Tensor, Saved)> {
         let (normed, inverse) = self.norm(&x, &w.input_norm)?;
-        let qkv = normed.matmul(&Tensor::cat(&[&w.query, &w.key, &w.value], 0)?.t()?)?;
+        let qkv = product(
+            &normed,
+            &Tensor::cat(&[&w.query, &w.key, &w.value], 0)?.t()?,
+        )?;
         let heads = Heads::split(&self.config, &self.rotary, self.window, &qkv)?;
         let attended = attention::forward(&heads)?;
-        let middle = (&x + attended.matmul(&w.output.t()?)?)?;
+        let middle = plus_product(&x, &attended, &w.output.t()?)?;
         let (middle_normed, middle_inverse) = self.norm(&middle, &w.post_norm)?;
-        let gate_up = middle_normed.matmul(&Tensor::cat(&[&w.gate, &w.up], 0)?.t()?)?;
+        let gate_up = product(&middle_normed, &Tensor::cat(&[&w.gate, &w.up], 0)?.t()?)?;
         let width = self.config.intermediate_size;
         let rows = x.dim(0)?;
         let mut gated = vec![0f32; rows * width];
@@ -187,7 +190,7 @@ impl FusedStep {
             kernels::swiglu(gate_up, width, &mut gated)
         })?;
         let gated = tensor(gated, (rows, width))?;
-        let out = (&middle + gated.matmul(&w.down.t()?)?)?;
+        let out = plus_product(&middle, &gated, &w.down.t()?)?;
         let saved = Saved {
             x,
             normed,
@@ -210,8 +213,8 @@ impl FusedStep {
         dout: Tensor,
     ) -> Result<(Tensor, LayerWeights)> {
         let width = self.config.intermediate_size;
-        let down = dout.t()?.matmul(&kept.gated)?;
-        let dgated = dout.matmul(&w.down)?;
+        let down = product(&dout.t()?, &kept.gated)?;
+        let dgated = product(&dout, &w.down)?;
         let mut dgate_up = vec![0f32; kept.gate_up.elem_count()];
         read(&kept.gate_up, |gate_up| {
             read(&dgated, |dgated| {
@@ -219,8 +222,8 @@ impl FusedStep {
             })
         })??;
         let dgate_up = tensor(dgate_up, kept.gate_up.shape())?;
-        let gate_and_up = dgate_up.t()?.matmul(&kept.middle_normed)?;
-        let dnormed = dgate_up.matmul(&Tensor::cat(&[&w.gate, &w.up], 0)?)?;
+        let gate_and_up = product(&dgate_up.t()?, &kept.middle_normed)?;
+        let dnormed = product(&dgate_up, &Tensor::cat(&[&w.gate, &w.up], 0)?)?;
         let (dmiddle, post_norm) = self.norm_backward(
             &kept.middle,
             &w.post_norm,
@@ -229,11 +232,11 @@ impl FusedStep {
             Some(&dout),
         )?;
 
-        let output = dmiddle.t()?.matmul(&kept.attended)?;
-        let dattended = dmiddle.matmul(&w.output)?;
+        let output = product(&dmiddle.t()?, &kept.attended)?;
+        let dattended = product(&dmiddle, &w.output)?;
         let dqkv = attention::backward(&kept.heads, &self.rotary, &kept.attended, &dattended)?;
-        let qkv = dqkv.t()?.matmul(&kept.normed)?;
-        let dnormed = dqkv.matmul(&Tensor::cat(&[&w.query, &w.key, &w.value], 0)?)?;
+        let qkv = product(&dqkv.t()?, &kept.normed)?;
+        let dnormed = product(&dqkv, &Tensor::cat(&[&w.query, &w.key, &w.value], 0)?)?;
         let (dx, input_norm) = self.norm_backward(
             &kept.x,
             &w.input_norm,
@@ -272,7 +275,7 @@ fn output_layer(
     for (chunk, targets) in targets.chunks(LOGIT_ROWS).enumerate() {
         let start = chunk * LOGIT_ROWS;
         let rows = normed.narrow(0, start, targets.len())?;
-        let logits = rows.matmul(&matrix.t()?)?;
+        let logits = product(&rows, &matrix.t()?)?;
         let chunk_losses = std::cell::RefCell::new(&mut losses[start..start + targets.len()]);
         change(&logits, |logits| {
             let mut losses = chunk_losses.borrow_mut();
@@ -284,8 +287,8 @@ fn output_layer(
                 *loss = kernels::cross_entropy(row, *target as usize, scale);
             }
         })?;
-        read(&logits.matmul(matrix)?, |d| dnormed.extend_from_slice(d))?;
-        let part = logits.t()?.matmul(&rows)?;
+        read(&product(&logits, matrix)?, |d| dnormed.extend_from_slice(d))?;
+        let part = product(&logits.t()?, &rows)?;
         read(&part, |part| change(&dmatrix, |sum| add(sum, part)))??;
     }
     Ok((losses, tensor(dnormed, normed.shape())?, dmatrix))

@@ -1,17 +1,13 @@
 //! Gradients of GELU, softmax and layer normalisation, one pass over memory each.
 
-use super::simd::dispatched;
+use multiversion::multiversion;
 
-dispatched! {
-    /// `dx = dy (Phi(x) + x phi(x))`: the gradient of the exact GELU.
-    ///
-    /// Source: Hendrycks, Gimpel, "Gaussian Error Linear Units", 2016; the normal distribution after
-    /// Abramowitz, Stegun, "Handbook of Mathematical Functions", 7.1.26, whose error is 1.5e-7.
-    fn gelu(dx: &mut [f32], dy: &[f32], x: &[f32]) = gelu_body
-}
-
-#[inline(always)]
-fn gelu_body(dx: &mut [f32], dy: &[f32], x: &[f32]) {
+/// `dx = dy (Phi(x) + x phi(x))`: the gradient of the exact GELU.
+///
+/// Source: Hendrycks, Gimpel, "Gaussian Error Linear Units", 2016; the normal distribution after
+/// Abramowitz, Stegun, "Handbook of Mathematical Functions", 7.1.26, whose error is 1.5e-7.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+pub(super) fn gelu(dx: &mut [f32], dy: &[f32], x: &[f32]) {
     const DENSITY: f32 = 0.398_942_3;
     for ((dx, dy), x) in dx.iter_mut().zip(dy).zip(x) {
         let x = *x;
@@ -43,13 +39,9 @@ fn exp(x: f32) -> f32 {
     (p * r * r + r + 1.0) * power
 }
 
-dispatched! {
-    /// `dx = y (dy - sum(dy y))` for each row of `width`.
-    fn softmax(dx: &mut [f32], dy: &[f32], y: &[f32], width: usize) = softmax_body
-}
-
-#[inline(always)]
-fn softmax_body(dx: &mut [f32], dy: &[f32], y: &[f32], width: usize) {
+/// `dx = y (dy - sum(dy y))` for each row of `width`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+pub(super) fn softmax(dx: &mut [f32], dy: &[f32], y: &[f32], width: usize) {
     let rows = dy.chunks_exact(width).zip(y.chunks_exact(width));
     for (dx, (dy, y)) in dx.chunks_exact_mut(width).zip(rows) {
         let along = dot(dy, y);
@@ -70,16 +62,12 @@ pub(super) struct Norm<'r> {
     pub inverse: &'r [f32],
 }
 
-dispatched! {
-    /// With `h = (x - mean) r` and `d = dy scale`: `dx = r (d - mean(d) - h mean(d h))`; adds
-    /// `sum(dy h)` to `sums[..width]` and `sum(dy)` to the rest.
-    ///
-    /// Source: Ba, Kiros, Hinton, "Layer Normalization", 2016.
-    fn layer_norm(dx: &mut [f32], sums: &mut [f32], norm: &Norm<'_>) = layer_norm_body
-}
-
-#[inline(always)]
-fn layer_norm_body(dx: &mut [f32], sums: &mut [f32], norm: &Norm<'_>) {
+/// With `h = (x - mean) r` and `d = dy scale`: `dx = r (d - mean(d) - h mean(d h))`; adds
+/// `sum(dy h)` to `sums[..width]` and `sum(dy)` to the rest.
+///
+/// Source: Ba, Kiros, Hinton, "Layer Normalization", 2016.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+pub(super) fn layer_norm(dx: &mut [f32], sums: &mut [f32], norm: &Norm<'_>) {
     let width = norm.scale.len();
     let (of_scale, of_bias) = sums.split_at_mut(width);
     let rows = norm.dy.chunks_exact(width).zip(norm.x.chunks_exact(width));

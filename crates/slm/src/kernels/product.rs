@@ -7,7 +7,9 @@
 //! Rounding to bf16 costs a product about 3 decimal digits; sums, weights and moments stay f32, as
 //! in PyTorch's autocast. Blocks are fixed, so results do not depend on the number of threads.
 
-use super::simd::{self, COLUMNS, ROWS, dispatched};
+use multiversion::multiversion;
+
+use super::simd::{self, COLUMNS, ROWS};
 use super::tasks::{Tasks, in_parts, shared, take};
 
 /// Rows of `C` that a task computes: their part of A stays in the second cache.
@@ -130,26 +132,8 @@ fn pack(panel: &mut [u32], side: Side<'_>, first: usize, (count, k): (usize, usi
     }
 }
 
-dispatched! {
-    fn pack_along(
-        panel: &mut [u32],
-        data: &[f32],
-        stride: usize,
-        here: usize,
-        k: usize,
-        width: usize,
-    ) = pack_along_body
-}
-
-#[inline(always)]
-fn pack_along_body(
-    panel: &mut [u32],
-    data: &[f32],
-    stride: usize,
-    here: usize,
-    k: usize,
-    width: usize,
-) {
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+fn pack_along(panel: &mut [u32], data: &[f32], stride: usize, here: usize, k: usize, width: usize) {
     if here < width {
         panel.fill(0);
     }
@@ -164,19 +148,8 @@ fn pack_along_body(
     }
 }
 
-dispatched! {
-    fn pack_across(
-        panel: &mut [u32],
-        data: &[f32],
-        stride: usize,
-        here: usize,
-        k: usize,
-        width: usize,
-    ) = pack_across_body
-}
-
-#[inline(always)]
-fn pack_across_body(
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+fn pack_across(
     panel: &mut [u32],
     data: &[f32],
     stride: usize,

@@ -1,56 +1,14 @@
-//! The same Rust code compiled for several instruction sets, and the one product of bf16 pairs.
+//! The one product of bf16 pairs.
 //!
 //! The only file of the crate with `unsafe` code: a function compiled for an instruction set may be
 //! called only where the machine has it, which is asked right before each call.
 
 #![allow(unsafe_code, reason = "see each block")]
 
-/// Defines `fn $name` that runs `$body`, an `#[inline(always)]` function, compiled for AVX-512, AVX2
-/// or the baseline, whichever the machine has. The arithmetic is the same in all three.
-macro_rules! dispatched {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $out:ty)? = $body:path) => {
-        $(#[$doc])*
-        #[allow(clippy::too_many_arguments, reason = "rows of one formula")]
-        #[allow(unsafe_code, reason = "see each block")]
-        pub(crate) fn $name($($arg: $kind),*) $(-> $out)? {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
-                fn wide($($arg: $kind),*) $(-> $out)? {
-                    $body($($arg),*)
-                }
-                #[target_feature(enable = "avx2")]
-                fn middle($($arg: $kind),*) $(-> $out)? {
-                    $body($($arg),*)
-                }
-                if $crate::kernels::simd::avx512() {
-                    // SAFETY: the machine has the features, as was just asked.
-                    return unsafe { wide($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") {
-                    // SAFETY: the machine has the feature, as was just asked.
-                    return unsafe { middle($($arg),*) };
-                }
-            }
-            $body($($arg),*)
-        }
-    };
-}
-pub(crate) use dispatched;
-
-/// Has the machine the parts of AVX-512 that [`dispatched`] compiles for?
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn avx512() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-}
-
 /// Has the machine AVX512-BF16?
 pub(super) fn bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
-    let has = avx512() && is_x86_feature_detected!("avx512bf16");
+    let has = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
     let has = false;
     has

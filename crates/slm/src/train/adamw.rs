@@ -7,9 +7,8 @@
 //!
 //! Source: Loshchilov, Hutter, "Decoupled Weight Decay Regularization", 2019, Algorithm 2.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
-
-use crate::kernels::simd::dispatched;
 
 pub(super) const BETA_1: f32 = 0.9;
 pub(super) const BETA_2: f32 = 0.999;
@@ -71,12 +70,8 @@ pub(crate) struct Factors {
     decay: f32,
 }
 
-dispatched! {
-    fn update(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], factors: Factors) = update_body
-}
-
-#[inline(always)]
-fn update_body(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], factors: Factors) {
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+fn update(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], factors: Factors) {
     let Factors {
         clip,
         size,
@@ -130,12 +125,8 @@ pub(super) fn sum_of_squares(arrays: &[&[f32]]) -> f64 {
     sums.iter().sum()
 }
 
-dispatched! {
-    fn squares(values: &[f32]) -> f64 = squares_body
-}
-
-#[inline(always)]
-fn squares_body(values: &[f32]) -> f64 {
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))]
+fn squares(values: &[f32]) -> f64 {
     let (lanes, rest) = values.as_chunks::<16>();
     let mut sums = [0.0f32; 16];
     for lane in lanes {
