@@ -8,7 +8,8 @@
 //! fit the allocator. It has run no instruction yet. Compiling is bounded by the
 //! size of the bytes and by a clock; no private byte has been read by then.
 //!
-//! The parent holds the guest as machine code that it never runs. `audit` is
+//! The parent looks at the bytes' size and shape ([`crate::shape`]) and holds the guest as machine
+//! code that it never runs. `audit` is
 //! what the worker asks of the component.
 
 use std::sync::Arc;
@@ -122,7 +123,10 @@ pub(crate) fn ask_compiler(
             Err(messages::read_refused(&payload, "").map_err(SandboxError::engine)?)
         }
         Ok(_) => Err(SandboxError::engine("a worker answered what was not asked")),
-        Err(Failure::Ended(_)) => Err(SandboxError::CompileTime { limit_ms }),
+        Err(Failure::Ended(SandboxError::TimedOut { .. })) => {
+            Err(SandboxError::CompileTime { limit_ms })
+        }
+        Err(Failure::Ended(end)) => Err(end),
         Err(Failure::Died(death)) => Err(SandboxError::NotAComponent {
             problem: format!("the compiler's worker {death}"),
         }),

@@ -1,12 +1,16 @@
 //! What can go wrong between loading a guest and releasing its outputs.
 //!
-//! Every variant depends on public facts alone: the component's bytes, the
-//! configuration, the public side's behaviour, the machine. Nothing a unit's
-//! private side does ever becomes an error (see [`crate::lanes`]).
+//! What an error says are public facts: of the component's bytes, the configuration, the
+//! public side's behaviour, the machine. A failing private side is none (see [`crate::lanes`]).
+//!
+//! Whether there is one may depend on private values where a whole step ends, its charge kept:
+//! [`SandboxError::TimedOut`], if units take long; [`SandboxError::Killed`] and
+//! [`SandboxError::Engine`], if they take the machine's memory; and, if a private side has broken
+//! out of WebAssembly, [`SandboxError::Worker`] too, since its worker can fail when it likes.
 
 use crate::Digest;
 
-/// An error of the sandbox; no variant depends on private values.
+/// An error of the sandbox; it names nothing private.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SandboxError {

@@ -13,6 +13,7 @@
 //! | a worker died with several units in flight | nothing of that batch counts; each runs again, alone |
 //! | it crashed, was killed by its jail or spoke nonsense, alone with one unit in a fresh process | that unit is the zero vector |
 //! | it was killed from outside (no memory) | the unit runs again; after [`KILLS_MAX`] times the step ends, the charge kept |
+//! | the parent could not write to it, though it lives | the step ends, the charge kept |
 //! | the step is cancelled or over time | the step ends, the charge kept |
 //!
 //! So a unit that kills workers zeroes itself and nobody else.

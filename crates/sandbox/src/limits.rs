@@ -121,7 +121,8 @@ impl Default for Limits {
             working_turns_max: 10_000_000,
             text_bytes_max: 64 << 10,
             unit_records_max: 4096,
-            output_bytes_max: 256 * MIB,
+            // The ledger seals at most twice as many, and writes each byte as two digits.
+            output_bytes_max: 120 * MIB,
             keep_resident_bytes: 64 * MIB,
             wasi: Wasi::Refused,
             public: InstanceLimits {

@@ -58,7 +58,7 @@ pub(crate) struct Worker {
 /// Why a worker did not answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The step is to end; says nothing of the worker.
+    /// The step is to end, or the machine failed; says nothing of the worker.
     Ended(SandboxError),
     /// It died, or it does not keep to the protocol (and was killed).
     Died(Death),
@@ -215,10 +215,10 @@ impl Worker {
         parts: &[&[u8]],
         watch: &Watch<'_>,
     ) -> Result<Header, Failure> {
-        if self.line.post(kind as u32, parts).is_err() {
-            return Err(Failure::Died(self.bury()));
+        match self.line.post(kind as u32, parts) {
+            Ok(()) => self.header(watch),
+            Err(error) => Err(self.hung_up_or(error)),
         }
-        self.header(watch)
     }
 
     fn header(&mut self, watch: &Watch<'_>) -> Result<Header, Failure> {
@@ -228,13 +228,22 @@ impl Worker {
                 Ok(0) => return Err(Failure::Died(self.bury())),
                 Ok(read) => filled += read,
                 Err(error) if is_no_answer_yet(&error) => {}
-                Err(_) => return Err(Failure::Died(self.bury())),
+                Err(error) => return Err(self.hung_up_or(error)),
             }
             if let (Some(end), true) = (watch.end(), filled < HEADER_BYTES) {
                 return Err(Failure::Ended(end));
             }
         }
         Header::from_bytes(&bytes).map_err(|_| self.misbehaved())
+    }
+
+    /// A worker can bring about a broken line and no other failure: any other is the machine's, and
+    /// must not be taken for the doing of the unit in flight.
+    fn hung_up_or(&mut self, error: io::Error) -> Failure {
+        match error.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Failure::Died(self.bury()),
+            _ => Failure::Ended(SandboxError::engine(error)),
+        }
     }
 
     fn misbehaved(&mut self) -> Failure {
@@ -305,7 +314,7 @@ impl std::fmt::Display for Death {
             Death::FromOutside(signal) => write!(f, "was killed by signal {signal}"),
             Death::NoInstance => f.write_str("could not make an instance"),
             Death::Itself(Some(libc::SIGSYS)) => {
-                f.write_str("made a system call that its jail forbids")
+                f.write_str("aborted, or made a system call that its jail forbids")
             }
             Death::Itself(Some(signal)) => write!(f, "crashed with signal {signal}"),
             Death::Itself(None) => f.write_str("ended or did not keep to the protocol"),
@@ -343,6 +352,46 @@ fn memory_file() -> io::Result<std::fs::File> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    /// A worker that never answers, whose board cannot be written to.
+    fn idle() -> (Worker, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let worker = Worker {
+            child: Command::new("sleep").arg("60").spawn().unwrap(),
+            line: Line {
+                socket: ours,
+                board: std::fs::File::open("/dev/null").unwrap(),
+            },
+            view: None,
+            bytes_max: 0,
+            layers: Layers::NONE,
+        };
+        (worker, theirs)
+    }
+
+    #[test]
+    fn a_board_that_cannot_be_written_to_is_no_death_of_its_worker() {
+        let (mut worker, _theirs) = idle();
+        let watch = Watch::for_at_most(Duration::from_secs(9));
+        let failure = worker.ask_floats(Kind::Units, &[b"unit"], &mut [], &watch);
+        let ended = matches!(failure, Err(Failure::Ended(SandboxError::Engine { .. })));
+        assert!(ended, "{failure:?}");
+        assert!(worker.child.try_wait().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_worker_that_hung_up_has_died() {
+        let (mut worker, theirs) = idle();
+        drop(theirs);
+        worker.child.kill().unwrap();
+        let watch = Watch::for_at_most(Duration::from_secs(9));
+        let failure = worker.ask_floats(Kind::Units, &[], &mut [], &watch);
+        let died = matches!(
+            failure,
+            Err(Failure::Died(Death::FromOutside(libc::SIGKILL)))
+        );
+        assert!(died, "{failure:?}");
+    }
 
     #[test]
     fn a_board_can_be_made_longer_and_never_shorter() {

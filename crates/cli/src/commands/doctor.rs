@@ -91,7 +91,10 @@ fn sandbox(place: &Place) -> Vec<Finding> {
     let missing = all.without(layers);
     let shown = match missing.is_empty() {
         true => format!("every worker is behind {layers}"),
-        false => format!("workers are behind {layers}; this machine lacks {missing}"),
+        // A layer that this kernel has in part is not among those that workers are behind.
+        false => {
+            format!("workers are behind {layers}; this machine lacks {missing}, or part of it")
+        }
     };
     let needed = Isolation::default().required.without(layers);
     let mut findings = vec![finding(

@@ -3,6 +3,7 @@
 //! Nothing here fails loudly: a layer that this kernel or container refuses is
 //! left out of the answer, and the parent's policy decides whether that will do.
 //! The worker has one thread at this point, so all of it holds for the process.
+//! A layer that is there in part goes up and is left out of the answer, too.
 
 #![allow(
     unsafe_code,
@@ -16,7 +17,7 @@ use super::{Layer, Layers};
 use crate::limits::Limits;
 use crate::messages::Role;
 
-/// Newest Landlock this was written for; an older kernel enforces what it knows.
+/// The Landlock that knows all that the layer promises (Linux 6.12).
 const LANDLOCK: ABI = ABI::V6;
 
 /// Open files a worker needs: its line, its page map, memory images.
@@ -40,18 +41,18 @@ pub(crate) fn enforce(role: Role, limits: &Limits) -> Layers {
             layers = layers.with(layer);
         }
     };
+    // The compiler times itself. First of all, since it reads a file.
+    add(Layer::Clock, role != Role::Compiler && hide_clocks());
     add(Layer::Limits, bound_resources(role, limits));
     add(Layer::Network, leave_network());
     add(Layer::Capabilities, drop_capabilities());
     add(Layer::NoNewPrivileges, no_new_privileges());
     add(Layer::Landlock, forbid_files());
-    // The compiler times itself.
-    add(Layer::Clock, role != Role::Compiler && hide_clock());
     add(Layer::Seccomp, syscalls::allow_only(role, Stage::Loading));
     layers
 }
 
-/// Once the guest is loaded and one instance has been made: no new code, no new files.
+/// Once the guest is loaded, before it runs: no new code, no new files.
 pub(crate) fn tighten(role: Role) -> bool {
     syscalls::allow_only(role, Stage::Running)
 }
@@ -132,17 +133,48 @@ fn forbid_files() -> bool {
         .and_then(|rules| rules.scope(Scope::from_all(LANDLOCK)))
         .and_then(Ruleset::create)
         .and_then(landlock::RulesetCreated::restrict_self);
-    // An older kernel enforces files and not yet ports; seccomp has no sockets.
-    restricted.is_ok_and(|status| status.ruleset != RulesetStatus::NotEnforced)
+    // An older kernel knows files and not yet ports, or not yet processes.
+    restricted.is_ok_and(|status| status.ruleset == RulesetStatus::FullyEnforced)
 }
 
+/// The clocks that can be read without a system call: both, or it is none of the layer.
+fn hide_clocks() -> bool {
+    // Newer libcs draw random numbers by the same pages. This thread's only ones, which are
+    // the seeds of its hash tables, are drawn here.
+    let _ = std::hash::RandomState::new();
+    unmap_time().is_some() & hide_counter()
+}
+
+/// Takes the pages away in which the kernel tells the vDSO's functions the time; only a system
+/// call that no worker may make could bring them back.
+///
+/// The functions stay: on aarch64 signal handlers return through them, and unwinders look at
+/// their headers. Whoever calls one of them for the time ends as a crash.
+fn unmap_time() -> Option<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    for line in maps.lines() {
+        // `7ffd3c5e3000-7ffd3c5e7000 r--p 00000000 00:00 0    [vvar]`, or `[vvar_vclock]`.
+        if !line.split(' ').next_back()?.starts_with("[vvar") {
+            continue;
+        }
+        let (start, end) = line.split(' ').next()?.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        let (start, end) = (address(start)?, address(end)?);
+        // SAFETY: these pages are the kernel's, read by the vDSO alone, which nobody calls any more.
+        let left = unsafe { libc::munmap(start as *mut _, end - start) };
+        (left == 0).then_some(())?;
+    }
+    Some(())
+}
+
+/// From now on `rdtsc` is a signal.
 #[cfg(target_arch = "x86_64")]
-fn hide_clock() -> bool {
-    // SAFETY: plain integers; from now on `rdtsc` is a signal.
+fn hide_counter() -> bool {
+    // SAFETY: plain integers.
     unsafe { libc::prctl(libc::PR_SET_TSC, libc::PR_TSC_SIGSEGV, 0, 0, 0) == 0 }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn hide_clock() -> bool {
+fn hide_counter() -> bool {
     false
 }

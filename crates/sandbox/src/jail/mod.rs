@@ -2,7 +2,7 @@
 //! WebAssembly.
 //!
 //! ```text
-//! worker starts ─ closes files ─ engine ─ jail::enforce ─> Ready ─ guest bytes arrive ─ jail::tighten ─> units
+//! worker starts ─ closes files ─ engine ─ jail::enforce ─> Ready ─ guest is loaded ─ jail::tighten ─> it runs
 //! ```
 //! A jailed worker holds one socket and one memory file, both shared with its
 //! parent alone, and may ask the kernel for memory and little else. Each layer
@@ -35,7 +35,8 @@ pub enum Layer {
     NoNewPrivileges,
     /// System calls outside an allow-list kill the worker (seccomp).
     Seccomp,
-    /// No file, TCP port, abstract socket or foreign process can be reached (Landlock).
+    /// No file can be opened, no TCP port, abstract socket or foreign process reached
+    /// (Landlock); there only if all of that holds.
     Landlock,
     /// A network namespace of its own, with nothing in it.
     Network,
@@ -43,19 +44,20 @@ pub enum Layer {
     Capabilities,
     /// Bounds on files, their size, processor time; no core dumps, not traceable.
     Limits,
-    /// The processor's clock cannot be read (x86-64).
+    /// No clock can be read without a system call: neither the processor's counter nor the
+    /// kernel's page of the time (x86-64).
     Clock,
 }
 
 impl Layer {
     /// Every layer, in the order in which they go up.
     pub const ALL: [Layer; 7] = [
+        Layer::Clock,
         Layer::Limits,
         Layer::Network,
         Layer::Capabilities,
         Layer::NoNewPrivileges,
         Layer::Landlock,
-        Layer::Clock,
         Layer::Seccomp,
     ];
 

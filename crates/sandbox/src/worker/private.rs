@@ -113,6 +113,8 @@ fn link(
     // has broken out of WebAssembly, and that is what the jail is for.
     let component = unsafe { Component::deserialize(engine, machine_code) };
     let linked = component.and_then(|component| {
+        // Now rather than with the first instance, when the jail makes no files any more.
+        component.initialize_copy_on_write_image()?;
         let mut linker = Linker::new(engine);
         kernels::link(&mut linker)?;
         if wasi == Wasi::Frozen {

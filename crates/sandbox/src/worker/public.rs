@@ -45,17 +45,13 @@ pub(super) fn serve(desk: &mut Desk, engine: &Engine) -> io::Result<()> {
     }
 }
 
-/// Makes the first instance, throws it away, and closes the jail's last doors.
+/// Closes the jail's last doors, then makes the first instance and throws it away: its start
+/// function is the first of the guest to run.
 pub(super) fn try_instance(
     pre: &ClientStepPre<Host>,
     limits: &InstanceLimits,
     desk: &Desk,
 ) -> Result<(), SandboxError> {
-    let host = Host::new(limits, Context::default(), None);
-    let mut store = host.into_store(pre.engine(), limits);
-    pre.instantiate(&mut store)
-        .map_err(SandboxError::instantiate)?;
-    drop(store);
     if !jail::tighten(desk.role) {
         // The parent has been told of every layer; this one is part of seccomp,
         // which is there, so that this fails only for want of kernel memory.
@@ -63,6 +59,10 @@ pub(super) fn try_instance(
             problem: "the jail could not be closed".to_owned(),
         });
     }
+    let host = Host::new(limits, Context::default(), None);
+    let mut store = host.into_store(pre.engine(), limits);
+    pre.instantiate(&mut store)
+        .map_err(SandboxError::instantiate)?;
     Ok(())
 }
 

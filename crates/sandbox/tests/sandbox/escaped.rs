@@ -50,6 +50,12 @@ pub fn escape(unit: &Unit) {
         }
         "time" => drop(std::time::SystemTime::now()),
         "ticks" => ticks(),
+        "coarse time" => coarse_time(),
+        "old time" => old_time(),
+        "map the time" => map_time(),
+        "a deadline" => deadline(),
+        // SAFETY: a plain system call: how many processes this machine has started.
+        "number" => drop(unsafe { libc::getpid() }),
         "hang up" => hang_up(),
         "nonsense" => talk(&[7; 16]),
         "a long answer" => talk(&answer(u64::MAX)),
@@ -73,6 +79,59 @@ fn ticks() {
     std::hint::black_box(unsafe { std::arch::x86_64::_rdtsc() });
     #[cfg(not(target_arch = "x86_64"))]
     crash();
+}
+
+/// The kernel's page of the time, which needs neither a system call nor the processor's counter.
+fn coarse_time() {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes to `time`, or ends the process.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &raw mut time) };
+    std::hint::black_box(time);
+}
+
+/// The page at which programs before the vDSO asked for the time.
+fn old_time() {
+    const TIME: usize = 0xffff_ffff_ff60_0400;
+    type Time = unsafe extern "C" fn(*mut libc::time_t) -> libc::time_t;
+    // SAFETY: such a function is there, or the process ends.
+    let time = unsafe { std::mem::transmute::<usize, Time>(TIME) };
+    // SAFETY: takes no pointer.
+    std::hint::black_box(unsafe { time(std::ptr::null_mut()) });
+}
+
+/// Asks for the kernel's page of the time again.
+fn map_time() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: `ARCH_MAP_VDSO_64`, where the kernel likes.
+    unsafe {
+        libc::syscall(libc::SYS_arch_prctl, 0x2003, 0);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    crash();
+}
+
+/// Asks whether it is later than a second after 1970: waits no time at all if it is.
+fn deadline() {
+    let (word, how) = (0_u32, libc::FUTEX_WAIT_BITSET | libc::FUTEX_CLOCK_REALTIME);
+    let until = libc::timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    // SAFETY: reads `word` and `until`, which outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            &raw const word,
+            how,
+            0,
+            &raw const until,
+            0,
+            !0,
+        )
+    };
 }
 
 /// Makes the board shorter than what the parent will read of it.
@@ -136,7 +195,7 @@ fn header(kind: u32, len: u64) -> [u8; 16] {
     bytes
 }
 
-const DEADLY: [&str; 19] = [
+const DEADLY: [&str; 24] = [
     "segfault",
     "abort",
     "exit",
@@ -152,6 +211,11 @@ const DEADLY: [&str; 19] = [
     "kill",
     "time",
     "ticks",
+    "coarse time",
+    "old time",
+    "map the time",
+    "a deadline",
+    "number",
     "hang up",
     "nonsense",
     "a long answer",
