@@ -36,9 +36,9 @@ pub(crate) struct Client {
 
 impl Client {
     /// # Errors
-    /// Whatever [`Endpoint::origin`] refuses, and [`Error::Proxy`].
+    /// Whatever [`Endpoint::sends_to`] refuses.
     pub(crate) fn new(endpoint: &Endpoint, key: Option<&Secret>) -> Result<Self> {
-        endpoint.origin()?;
+        endpoint.sends_to()?;
         let proxy = endpoint.proxy.as_deref().map(Proxy::new).transpose();
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::PlatformVerifier)

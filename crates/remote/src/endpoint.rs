@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+/// How the name of a key's environment variable begins: whoever writes an endpoint may not have
+/// just any variable of the machine sent away.
+pub const KEY_PREFIX: &str = "NOISEGATE_KEY_";
+
 /// A served model.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -13,7 +17,8 @@ pub struct Endpoint {
     pub url: String,
     /// The model's name at the server.
     pub model: String,
-    /// The environment variable that holds the key; whoever calls this crate reads it.
+    /// The environment variable that holds the key, one of [`KEY_PREFIX`]; whoever calls this
+    /// crate reads it.
     #[serde(default)]
     pub key_env: Option<String>,
     /// Tokens that a prompt and its answer may have together.
@@ -116,15 +121,28 @@ impl fmt::Display for Origin {
 }
 
 impl Endpoint {
-    /// Its origin.
+    /// Every machine that sees what is sent, as far as it is named here: its own, and the proxy's,
+    /// which reads along where the rest of the way is not encrypted.
     ///
     /// # Errors
-    /// [`Error::Url`]; [`Error::PlainHttp`] for unencrypted HTTP to another machine without
-    /// [`Endpoint::plain_http`]; [`Error::Setting`] for a limit of zero.
-    pub fn origin(&self) -> Result<Origin> {
+    /// [`Error::Url`]; [`Error::Proxy`]; [`Error::PlainHttp`] for unencrypted HTTP to another
+    /// machine, by way of a proxy or not, without [`Endpoint::plain_http`]; [`Error::KeyName`];
+    /// [`Error::Setting`] for a limit of zero.
+    pub fn sends_to(&self) -> Result<Vec<Origin>> {
         let origin = Origin::of(&self.url)?;
-        if !origin.https && !origin.is_loopback() && !self.plain_http {
+        let proxy = self.proxy.as_deref().map(Origin::of).transpose();
+        let proxy = proxy.map_err(|_| Error::Proxy)?;
+        let stays = origin.is_loopback() && proxy.as_ref().is_none_or(Origin::is_loopback);
+        if !origin.https && !stays && !self.plain_http {
             return Err(Error::PlainHttp { origin });
+        }
+        if let Some(name) = self
+            .key_env
+            .as_ref()
+            .filter(|name| !name.starts_with(KEY_PREFIX))
+        {
+            let name = name.clone();
+            return Err(Error::KeyName { name });
         }
         for (setting, value) in [
             ("context", self.context),
@@ -135,7 +153,7 @@ impl Endpoint {
                 return Err(Error::Setting { setting });
             }
         }
-        Ok(origin)
+        Ok(std::iter::once(origin).chain(proxy).collect())
     }
 
     /// The address of a call such as `chat/completions`.
@@ -187,16 +205,60 @@ mod tests {
 
     #[test]
     fn plain_http_leaves_this_machine_only_if_it_is_said() {
-        assert!(endpoint("http://localhost:8000/v1").origin().is_ok());
+        assert!(endpoint("http://localhost:8000/v1").sends_to().is_ok());
         let mut far = endpoint("http://gpu.internal:8000/v1");
-        let message = far.origin().unwrap_err().to_string();
+        let message = far.sends_to().unwrap_err().to_string();
         assert!(message.contains("plain_http"), "{message}");
         far.plain_http = true;
-        assert!(far.origin().is_ok());
+        assert!(far.sends_to().is_ok());
         let idle = Endpoint {
             concurrency: 0,
             ..endpoint("https://gpu.internal/v1")
         };
-        assert!(idle.origin().is_err());
+        assert!(idle.sends_to().is_err());
+    }
+
+    #[test]
+    fn a_proxy_is_a_place_that_is_sent_to() {
+        let through = |url: &str, proxy: &str| Endpoint {
+            proxy: Some(proxy.to_owned()),
+            ..endpoint(url)
+        };
+        let origins = through("https://gpu.internal/v1", "http://proxy.internal:3128").sends_to();
+        let origins: Vec<String> = origins.unwrap().iter().map(Origin::to_string).collect();
+        assert_eq!(
+            origins,
+            ["https://gpu.internal:443", "http://proxy.internal:3128"]
+        );
+        let here = through("http://127.0.0.1:8080/v1", "http://proxy.internal:3128");
+        assert!(matches!(here.sends_to(), Err(Error::PlainHttp { .. })));
+        assert!(
+            through("http://127.0.0.1:8080/v1", "http://[::1]:3128")
+                .sends_to()
+                .is_ok()
+        );
+        for no in [
+            "proxy.internal:3128",
+            "socks5://proxy.internal",
+            "http://user:word@proxy",
+        ] {
+            let refused = through("https://gpu.internal/v1", no).sends_to();
+            assert!(matches!(refused, Err(Error::Proxy)), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_key_has_a_name_of_its_own() {
+        for (name, allowed) in [
+            ("NOISEGATE_KEY_WARD", true),
+            ("AWS_SECRET_ACCESS_KEY", false),
+            ("", false),
+        ] {
+            let endpoint = Endpoint {
+                key_env: Some(name.to_owned()),
+                ..endpoint("https://gpu.internal/v1")
+            };
+            assert_eq!(endpoint.sends_to().is_ok(), allowed, "{name}");
+        }
     }
 }

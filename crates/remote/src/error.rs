@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::endpoint::Origin;
+use crate::endpoint::{KEY_PREFIX, Origin};
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -38,8 +38,18 @@ pub enum Error {
         setting: &'static str,
     },
     /// The proxy is not an address.
-    #[error("the endpoint's `proxy` is no address; write for example `http://proxy.internal:3128`")]
+    #[error(
+        "the endpoint's `proxy` is no address; write for example `http://proxy.internal:3128`, without a name or a password"
+    )]
     Proxy,
+    /// A key in a variable that is not one for keys of endpoints.
+    #[error(
+        "the endpoint's `key_env` is `{name}`, which does not begin with `{KEY_PREFIX}`; only variables that do are sent to a server: put the key into `{KEY_PREFIX}NAME`"
+    )]
+    KeyName {
+        /// As written.
+        name: String,
+    },
     /// The key is empty or cannot be sent.
     #[error(
         "the endpoint's key is empty or holds characters that no HTTP header can carry; set its environment variable to the key alone"

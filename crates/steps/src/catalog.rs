@@ -301,6 +301,8 @@ pub(crate) fn guest_step(plugin: &Plugin) -> StepSignature {
     for parameter in &manifest.with {
         signature = signature.with(guest_parameter(parameter));
     }
+    let manifest = plugin.folder.join("plugin.toml");
+    signature.manifest = Some(manifest.display().to_string());
     signature
 }
 
@@ -309,7 +311,7 @@ fn of_the_gate(signature: StepSignature, mechanism: &Mechanism) -> StepSignature
     let signature = signature
         .with(
             ParamSpec::float("sampling_rate", 1e-6, 1.0)
-                .default(mechanism.sampling_rate)
+                .default(number(mechanism.sampling_rate))
                 .help("probability with which a unit enters a query"),
         )
         .with(
@@ -319,12 +321,20 @@ fn of_the_gate(signature: StepSignature, mechanism: &Mechanism) -> StepSignature
         );
     signature.with(match mechanism.kind {
         MechanismKind::GaussianSum => ParamSpec::float("clip", 1e-6, 1e6)
-            .default(mechanism.clip)
+            .default(number(mechanism.clip))
             .help("L2 norm to which each unit's contribution is clipped"),
         MechanismKind::Votes => ParamSpec::int(VOTES_PER_UNIT, 1, 1000)
             .default(mechanism.votes_per_unit)
             .help("votes of a unit at most; the noise grows with the square root of it"),
     })
+}
+
+/// JSON has no infinity and no NaN: as text, either is refused by `check`.
+fn number(value: f64) -> Value {
+    match value.is_finite() {
+        true => value.into(),
+        false => value.to_string().into(),
+    }
 }
 
 fn guest_parameter(parameter: &Parameter) -> ParamSpec {
@@ -348,10 +358,10 @@ fn guest_parameter(parameter: &Parameter) -> ParamSpec {
         (None, ParameterKind::Bool) => ParamKind::Bool,
         (None, ParameterKind::String) => ParamKind::Text,
     };
-    let default = parameter
-        .default
-        .as_ref()
-        .map(|value| serde_json::to_value(value).unwrap_or(Value::Null));
+    let default = parameter.default.as_ref().map(|value| match value {
+        toml::Value::Float(value) => number(*value),
+        value => serde_json::to_value(value).unwrap_or(Value::Null),
+    });
     ParamSpec {
         name: parameter.name.clone(),
         kind,

@@ -44,6 +44,8 @@ pub struct StepSignature {
     pub weight: Weight,
     /// One line for people.
     pub help: String,
+    /// The file that says all this, if it is a plugin's.
+    pub manifest: Option<String>,
 }
 
 /// Where a step's code runs, and so how labels pass through it.
@@ -184,9 +186,9 @@ pub struct PluginSignature {
     pub name: String,
     /// What it can be read as.
     pub holds: PortType,
-    /// Where a step that reads it sends what else it reads, as `scheme://host:port`; `None` if
-    /// nothing leaves the machine. Its site must allow that address.
-    pub sends_to: Option<String>,
+    /// Where a step that reads it sends what else it reads, each as `scheme://host:port`, proxies
+    /// too; empty if nothing leaves the machine. Its site must allow every one.
+    pub sends_to: Vec<String>,
     /// One line for people.
     pub help: String,
 }

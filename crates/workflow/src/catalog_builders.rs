@@ -27,6 +27,7 @@ impl StepSignature {
             with: Vec::new(),
             weight: Weight::default(),
             help: help.to_owned(),
+            manifest: None,
         }
     }
 

@@ -93,6 +93,15 @@ impl Decode for Unit {
     }
 }
 
+/// The name of a column.
+pub(crate) struct Column(pub String);
+
+impl Decode for Column {
+    fn decode(node: &Node, path: &str, report: &mut Report) -> Option<Self> {
+        non_empty(node, path, report).map(Self)
+    }
+}
+
 impl Decode for Format {
     fn decode(node: &Node, path: &str, report: &mut Report) -> Option<Self> {
         section::choice(node, path, &Format::ALL, report)
@@ -136,13 +145,18 @@ impl Decode for Labels {
                 return None;
             }
         };
+        if labels.iter().any(|label| label.trim().is_empty()) {
+            let path = path.to_owned();
+            report.error(node.place, Problem::EmptyEntry { path });
+            return None;
+        }
         let repeated = (1..labels.len()).find(|&at| labels[..at].contains(&labels[at]));
         if let Some(at) = repeated {
             let (path, value) = (path.to_owned(), labels[at].clone());
             report.error(node.place, Problem::Repeated { path, value });
             return None;
         }
-        if labels.is_empty() || labels.iter().any(|label| label.trim().is_empty()) {
+        if labels.is_empty() {
             report.error(
                 node.place,
                 Problem::Empty {

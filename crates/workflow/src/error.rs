@@ -109,6 +109,8 @@ pub enum Problem {
     UnusableText { path: String, why: String },
     #[error("`{path}` is empty")]
     Empty { path: String },
+    #[error("one of the entries of `{path}` is empty")]
+    EmptyEntry { path: String },
     #[error("`{path}` holds `{value}` more than once")]
     Repeated { path: String, value: String },
     #[error("`{name}` is not a name")]
@@ -123,6 +125,8 @@ pub enum Problem {
     ParamWithoutValue { name: String },
     #[error("`{key}` cannot be set from outside")]
     Unsettable { key: String },
+    #[error("`{key}` is taken from a parameter")]
+    NotWrittenOut { key: String },
 
     // The graph.
     #[error("the workflow has no steps")]
@@ -271,6 +275,8 @@ pub enum Problem {
     MissingPrivacy { step: StepName, data: DataName },
     #[error("step `{step}` states `privacy` but reads no private data through a gate")]
     UselessPrivacy { step: StepName },
+    #[error("step `{step}` is a guest and reads nothing private")]
+    NothingPrivate { step: StepName },
     #[error("`{path}` is {delta:e}, but must be less than 1 / `units_public` = 1 / {units}")]
     DeltaTooLarge {
         path: String,
@@ -330,7 +336,11 @@ pub enum Problem {
 
     // The caller.
     #[error("the step kind `{uses}` cannot be used: {detail}")]
-    BadSignature { uses: String, detail: String },
+    BadSignature {
+        uses: String,
+        detail: String,
+        manifest: Option<String>,
+    },
 
     // Doubts.
     #[error("step `{step}` judges `{model}` by `data.{data}`, which it was trained on")]

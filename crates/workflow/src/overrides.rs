@@ -172,9 +172,9 @@ fn must_exist(table: &Table, segments: &[&str], depth: usize) -> Result<(), Prob
     })
 }
 
-/// `private = true` of a data set.
+/// `private` of a data set, unless it is plainly `false`.
 fn is_private(old: &Node, segments: &[&str]) -> bool {
-    matches!(segments, ["data", _, "private"]) && old.value == Value::Bool(true)
+    matches!(segments, ["data", _, "private"]) && old.value != Value::Bool(false)
 }
 
 fn unsettable(segments: &[&str]) -> Problem {
@@ -225,6 +225,9 @@ mod tests {
             let (_, report) = applied("[data.train]\npath = 'a'\nprivate = true\n", set);
             assert!(report.has_errors(), "{set}");
         }
+        let by_a_parameter = "[data.train]\npath = 'a'\nprivate = '{{ params.x }}'\n";
+        let (_, report) = applied(by_a_parameter, "data.train.private=false");
+        assert!(report.has_errors());
     }
 
     #[test]

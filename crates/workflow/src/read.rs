@@ -7,6 +7,7 @@
 //! Start at [`workflow`]. Nothing here looks from one section into another; `check` does.
 
 use crate::artifact::{ArtifactId, DATA};
+use crate::decode::Column;
 use crate::diagnostics::Report;
 use crate::error::Problem;
 use crate::name::{SiteName, StepName};
@@ -15,7 +16,7 @@ use crate::params;
 use crate::placeholder;
 use crate::section::{self, Decode, Field, Section};
 use crate::source::{Located, Place, Source};
-use crate::tree::{self, Node, Value};
+use crate::tree::{self, Node, Table, Value};
 use crate::workflow::{DataSet, Export, Read, Site, Step, Workflow};
 
 type Entry = (Located<String>, Node);
@@ -38,6 +39,7 @@ pub(crate) fn workflow(
         _ => Vec::new(),
     };
     let params = params::read(&declared, set, report);
+    private_is_written_out(&root, report);
     placeholder::fill_all(&mut root, &params, report);
 
     let root = Node::new(Place::default(), Value::Table(root));
@@ -91,6 +93,24 @@ pub(crate) fn workflow(
     })
 }
 
+/// Whether a data set is private stands in the file, not in a parameter that `--set` can change.
+fn private_is_written_out(root: &Table, report: &mut Report) {
+    let Some(Value::Table(data)) = root.get("data").map(|node| &node.value) else {
+        return;
+    };
+    for (name, set) in &data.entries {
+        let Value::Table(set) = &set.value else {
+            continue;
+        };
+        if let Some(node) = set.get("private")
+            && matches!(&node.value, Value::Text(text) if text.contains("{{"))
+        {
+            let key = format!("data.{}.private", name.value);
+            report.error(node.place, Problem::NotWrittenOut { key });
+        }
+    }
+}
+
 fn site((name, node): &Entry, report: &mut Report) -> Option<Site> {
     let name: Located<SiteName> = section::name(name, report)?;
     let mut section = Section::open(format!("sites.{}", name.value), name.place, node, report);
@@ -111,14 +131,25 @@ fn data_set((name, node): &Entry, report: &mut Report) -> Option<DataSet> {
         unit: section.optional("unit"),
         units_public: section.optional("units_public"),
         labels: section.optional("labels"),
-        text_column: section.optional("text_column"),
-        label_column: section.optional("label_column"),
+        text_column: column(&mut section, "text_column"),
+        label_column: column(&mut section, "label_column"),
         budget: section.optional("budget"),
         name,
     };
     let _: Field<String> = section.optional("help");
     section.close();
     Some(data)
+}
+
+fn column(section: &mut Section<'_, '_>, key: &'static str) -> Field<String> {
+    match section.optional(key) {
+        Field::Given(Located {
+            value: Column(value),
+            place,
+        }) => Field::Given(Located { value, place }),
+        Field::Absent => Field::Absent,
+        Field::Unreadable => Field::Unreadable,
+    }
 }
 
 fn step((written, node): &Entry, report: &mut Report) -> Option<Step> {

@@ -20,7 +20,7 @@ impl Problem {
             Self::OutOfRange { .. } => "out-of-range",
             Self::UnknownChoice { .. } => "unknown-choice",
             Self::UnusableText { .. } => "unusable-text",
-            Self::Empty { .. } => "empty-value",
+            Self::Empty { .. } | Self::EmptyEntry { .. } => "empty-value",
             Self::Repeated { .. } => "repeated-value",
             Self::BadName { .. } => "bad-name",
             Self::ReservedName { .. } => "reserved-name",
@@ -28,6 +28,7 @@ impl Problem {
             Self::BadPlaceholder { .. } => "bad-placeholder",
             Self::ParamWithoutValue { .. } => "param-without-value",
             Self::Unsettable { .. } => "unsettable-key",
+            Self::NotWrittenOut { .. } => "not-written-out",
             Self::EmptyWorkflow => "empty-workflow",
             Self::Unknown { thing, .. } => match thing {
                 Thing::Site => "unknown-site",
@@ -65,6 +66,7 @@ impl Problem {
             },
             Self::MissingPrivacy { .. } => "missing-privacy",
             Self::UselessPrivacy { .. } => "useless-privacy",
+            Self::NothingPrivate { .. } => "nothing-private",
             Self::DeltaTooLarge { .. } => "delta-too-large",
             Self::BudgetExceeded { .. } => "budget-exceeded",
             Self::BudgetExceededTogether { .. } => "budget-exceeded-together",
@@ -114,6 +116,9 @@ impl Problem {
             Self::UnknownChoice { choices, .. } => choices.hint("choices"),
             Self::UnusableText { .. } => "change the text, or leave the parameter out".into(),
             Self::Empty { .. } => "give it a value, or remove the key".into(),
+            Self::EmptyEntry { .. } => {
+                "give it a value, or remove it; a comma too many makes an empty one".into()
+            }
             Self::Repeated { .. } => "keep one of them".into(),
             Self::BadName { .. } => {
                 "begin with a letter from a to z, go on with a-z, 0-9, `-` or `_`, at most 64 in all".into()
@@ -130,6 +135,9 @@ impl Problem {
             }
             Self::Unsettable { key } if key.ends_with(".private") => {
                 "change the file itself; from outside nothing private becomes public".into()
+            }
+            Self::NotWrittenOut { .. } => {
+                "write `true` or `false` here: whoever approves the workflow must see which, and nothing from outside may change it".into()
             }
             Self::Unsettable { .. } => {
                 "set `params.NAME`, `data.NAME` (its path), or a key such as `steps.NAME.with.KEY`".into()
@@ -193,6 +201,9 @@ impl Problem {
             Self::MissingPrivacy { step, .. } => {
                 format!("add `privacy = {{ epsilon = …, delta = … }}` to `[steps.{step}]`")
             }
+            Self::NothingPrivate { .. } => {
+                "a guest runs behind the gate, which releases what private records have in common; let it read a data set with `private = true`, or use a host step for public data".into()
+            }
             Self::UselessPrivacy { .. } => {
                 "remove `privacy`; it belongs to guest steps that read private data, and nothing would be charged here".into()
             }
@@ -216,6 +227,9 @@ impl Problem {
             }
             Self::BudgetCountedTwice { first, .. } => {
                 format!("let both steps read `data.{first}`, so that one budget covers them")
+            }
+            Self::BadSignature { manifest: Some(manifest), .. } => {
+                format!("mend `{manifest}`; the workflow is not to blame")
             }
             Self::BadSignature { .. } => "mend the catalog; the workflow is not to blame".into(),
             Self::JudgedOnTrainingData { .. } => {

@@ -130,6 +130,17 @@ pub enum Unit {
     Column(String),
 }
 
+impl Unit {
+    /// As the workflow and the ledger state it: `record`, or the column.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Record => "record",
+            Self::Column(column) => column,
+        }
+    }
+}
+
 /// A label set, public in either case: it is never read from private rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

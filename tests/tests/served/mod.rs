@@ -58,7 +58,7 @@ help = "a server of this machine"
 [endpoint]
 url = "{url}"
 model = "ward-1"
-key_env = "WARD_LLM_KEY"
+key_env = "NOISEGATE_KEY_WARD"
 retries_max = 1
 
 [price]
@@ -95,8 +95,8 @@ fn tell(story: &Story, arguments: &[&str], key: Option<&str>) -> Told {
     let mut command = story.command(arguments);
     command.env("NOISEGATE_PLUGINS", story.path().join("plugins"));
     match key {
-        Some(key) => command.env("WARD_LLM_KEY", key),
-        None => command.env_remove("WARD_LLM_KEY"),
+        Some(key) => command.env("NOISEGATE_KEY_WARD", key),
+        None => command.env_remove("NOISEGATE_KEY_WARD"),
     };
     let output = command.output().expect("noisegate can be started");
     Told {
@@ -202,7 +202,7 @@ fn what_a_site_did_not_allow_and_a_key_that_is_not_set_stop_before_anything_runs
     let told = tell(&keyless, &["run", "served.toml"], None);
     assert_eq!(told.code, Some(2), "{}{}", told.out, told.err);
     assert!(
-        told.err.contains("`WARD_LLM_KEY`, which is not set"),
+        told.err.contains("`NOISEGATE_KEY_WARD`, which is not set"),
         "{}",
         told.err
     );

@@ -76,7 +76,7 @@ impl Plugin {
                 let message = "`[model]` and `[endpoint]` exclude each other".to_owned();
                 return Err(PluginError::Manifest { path, message });
             }
-            let message = match (plugin.manifest.plugin.kind, endpoint.origin()) {
+            let message = match (plugin.manifest.plugin.kind, endpoint.sends_to()) {
                 (Kind::ServedModel, Ok(_)) => return Ok(plugin),
                 (Kind::ServedModel, Err(error)) => error.to_string(),
                 _ => "`[endpoint]` belongs to plugins of kind `served-model`".to_owned(),
@@ -109,11 +109,12 @@ impl Plugin {
         &self.manifest.plugin.name
     }
 
-    /// Where a step that reads it sends what else it reads; `None` if nowhere.
-    pub fn sends_to(&self) -> Option<String> {
-        let origin = self.manifest.endpoint.as_ref()?.origin();
-        // `read` has refused an endpoint without one.
-        origin.ok().map(|origin| origin.to_string())
+    /// Where a step that reads it sends what else it reads; empty if nowhere.
+    pub fn sends_to(&self) -> Vec<String> {
+        let endpoint = self.manifest.endpoint.as_ref();
+        // `read` has refused an endpoint that names no place.
+        let places = endpoint.and_then(|endpoint| endpoint.sends_to().ok());
+        places.iter().flatten().map(ToString::to_string).collect()
     }
 
     /// Where its files lie.

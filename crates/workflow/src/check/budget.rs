@@ -1,8 +1,9 @@
 //! What every release costs, and whether the data set's owner allows it.
 //!
 //! Sums are simple addition of epsilons and of deltas (basic composition), which never
-//! understates. The ledger composes tighter over what really ran, and has the last word; a
-//! workflow refused here would need the owner's consent in any case.
+//! understates. The ledger composes what really ran over all runs, usually to less and now and
+//! then to a little more (docs/budget.md), and has the last word; a workflow refused here would
+//! need the owner's consent in any case.
 
 use std::collections::BTreeSet;
 
@@ -71,7 +72,15 @@ fn charged(
     report: &mut Report,
 ) -> Option<Charged> {
     let name = || step.step.name.value.clone();
+    let guest = step
+        .signature
+        .is_some_and(|it| it.placement == Placement::Guest);
     match (private.first(), &step.step.privacy) {
+        (None, _) if guest && is_sure(workflow, step) && !reads_made(step) => {
+            let place = step.step.name.place;
+            report.error(place, Problem::NothingPrivate { step: name() });
+            None
+        }
         (None, Field::Given(privacy)) if is_sure(workflow, step) => {
             report.error(privacy.place, Problem::UselessPrivacy { step: name() });
             None
@@ -106,6 +115,14 @@ fn is_sure(workflow: &Workflow, step: &Wired<'_>) -> bool {
         _ => false,
     };
     !step.incomplete && !step.sources().any(|(_, source)| unsure(source.id))
+}
+
+/// Whether what a step made stands where private rows may; if those are private, the labels say so.
+fn reads_made(step: &Wired<'_>) -> bool {
+    let mut sources = step.sources();
+    sources.any(|(port, source)| {
+        port.accepts_private && matches!(source.id, ArtifactId::Output { .. })
+    })
 }
 
 /// The private data sets on the private side of a guest, each once.

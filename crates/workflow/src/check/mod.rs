@@ -37,12 +37,12 @@ use scope::Scope;
 
 /// The plan, if nothing in the whole report is an error.
 pub(crate) fn plan(workflow: &Workflow, catalog: &Catalog, report: &mut Report) -> Option<Plan> {
-    signatures::check(catalog, report);
     // Steps that could not be read at all have been reported.
     if workflow.steps.is_empty() && !report.has_errors() {
         report.error(Place::default(), Problem::EmptyWorkflow);
     }
     let scope = Scope { workflow, catalog };
+    signatures::check(scope, report);
     let steps = wiring::wire(scope, report);
     let order = order::order(&workflow.steps, report);
     let labels = labels::flow(workflow, &steps, &order, report);

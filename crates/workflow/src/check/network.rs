@@ -15,8 +15,11 @@ use super::wiring::{Wired, WiredSource};
 pub(super) fn check(scope: Scope<'_>, steps: &[Wired<'_>], labels: &Labels, report: &mut Report) {
     for step in steps {
         for (_, model) in step.sources() {
-            if let Some(address) = address(scope.catalog, model) {
+            let addresses = addresses_of(scope.catalog, model);
+            for address in addresses {
                 allowed(scope, step, model, address, report);
+            }
+            if let Some(address) = addresses.first() {
                 nothing_private(step, labels, address, report);
             }
         }
@@ -27,23 +30,21 @@ pub(super) fn check(scope: Scope<'_>, steps: &[Wired<'_>], labels: &Labels, repo
 pub(super) fn addresses(catalog: &Catalog, step: &Wired<'_>) -> Vec<String> {
     let sources = step.sources();
     let mut all: Vec<String> = sources
-        .filter_map(|(_, source)| address(catalog, source))
-        .map(str::to_owned)
+        .flat_map(|(_, source)| addresses_of(catalog, source))
+        .cloned()
         .collect();
     all.sort();
     all.dedup();
     all
 }
 
-fn address<'a>(catalog: &'a Catalog, source: &WiredSource<'_>) -> Option<&'a str> {
+fn addresses_of<'a>(catalog: &'a Catalog, source: &WiredSource<'_>) -> &'a [String] {
     let ArtifactId::Plugin(name) = source.id else {
-        return None;
+        return &[];
     };
-    let plugin = catalog
-        .plugins
-        .iter()
-        .find(|plugin| plugin.name == name.as_str())?;
-    plugin.sends_to.as_deref()
+    let mut plugins = catalog.plugins.iter();
+    let plugin = plugins.find(|plugin| plugin.name == name.as_str());
+    plugin.map_or(&[], |plugin| &plugin.sends_to)
 }
 
 fn allowed(

@@ -1,28 +1,35 @@
-//! The catalog itself: a signature that cannot be used is the caller's mistake, said as such.
+//! The signatures that a workflow uses: one that cannot be used is the caller's mistake, or its
+//! plugin's, and said as such. What no step uses stops nobody.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
-use crate::catalog::{Catalog, ParamKind, ParamSpec, StepSignature};
+use crate::catalog::{ParamKind, ParamSpec, StepSignature};
 use crate::diagnostics::Report;
 use crate::error::Problem;
-use crate::name::{ParamName, PluginName, PortName};
-use crate::source::Place;
+use crate::name::{ParamName, PortName};
 
-pub(super) fn check(catalog: &Catalog, report: &mut Report) {
+use super::scope::Scope;
+
+pub(super) fn check(scope: Scope<'_>, report: &mut Report) {
     let mut seen = BTreeSet::new();
-    for step in &catalog.steps {
-        let twice = (!seen.insert(step.uses.as_str())).then(|| "it is described twice".to_owned());
+    for uses in scope.workflow.steps.iter().filter_map(|it| it.uses.given()) {
+        let kinds = scope.catalog.steps.iter();
+        let mut found = kinds.filter(|kind| kind.uses == uses.value);
+        let Some(step) = found.next().filter(|_| seen.insert(&uses.value)) else {
+            continue;
+        };
+        let twice = found.next().map(|_| "it is described twice".to_owned());
         if let Some(detail) = twice.or_else(|| fault(step)) {
-            let uses = step.uses.clone();
-            report.error(Place::default(), Problem::BadSignature { uses, detail });
-        }
-    }
-    for plugin in &catalog.plugins {
-        if let Err(error) = plugin.name.parse::<PluginName>() {
-            let (uses, detail) = (format!("plugin:{}", plugin.name), error.to_string());
-            report.error(Place::default(), Problem::BadSignature { uses, detail });
+            let (uses, place) = (step.uses.clone(), uses.place);
+            let manifest = step.manifest.clone();
+            let problem = Problem::BadSignature {
+                uses,
+                detail,
+                manifest,
+            };
+            report.error(place, problem);
         }
     }
 }
@@ -63,22 +70,52 @@ fn bad_default(param: &ParamSpec) -> Option<String> {
             .as_f64()
             .is_some_and(|number| (min..=max).contains(&&number)),
     };
-    (!sound).then(|| format!("the default of `{}` is not one of its values", param.name))
+    let default = param.default.as_ref().filter(|_| !sound)?;
+    let name = &param.name;
+    Some(format!(
+        "`{default}`, the default of `{name}`, is not one of its values"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{PortSpec, PortType};
+    use crate::catalog::{Catalog, PortSpec, PortType};
+    use crate::{Diagnostics, Source, load};
 
-    fn faults(step: StepSignature) -> bool {
+    /// Of a workflow with one step that uses `uses`.
+    fn refused(uses: &str, steps: &[StepSignature]) -> Option<Diagnostics> {
         let catalog = Catalog {
-            steps: vec![step],
+            steps: steps.to_vec(),
             plugins: Vec::new(),
         };
-        let mut report = Report::default();
-        check(&catalog, &mut report);
-        report.has_errors()
+        let text = format!(
+            "[workflow]\nname = \"w\"\n[sites.s]\n[steps.one]\nuses = \"{uses}\"\nsite = \"s\"\n"
+        );
+        load(Source::new("w.toml", text), &[], &catalog).err()
+    }
+
+    fn faults(step: StepSignature) -> bool {
+        let refused = refused("a:b", &[step]);
+        let list = refused.map(|it| it.list).unwrap_or_default();
+        list.iter().any(|one| one.code() == "bad-signature")
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_plugin_names_its_manifest_and_stops_its_users_alone() {
+        let mut bad = StepSignature::guest("guest:tally", "")
+            .with(ParamSpec::int("votes_per_unit", 1, 1000).default(0));
+        bad.manifest = Some("plugins/tally/plugin.toml".to_owned());
+        let steps = [StepSignature::host("a:b", ""), bad];
+        assert_eq!(refused("a:b", &steps), None);
+        let text = refused("guest:tally", &steps).unwrap().render();
+        assert!(
+            text.contains(
+                "w.toml:5:8: error[bad-signature]: the step kind `guest:tally` cannot be used: `0`, the default of `votes_per_unit`, is not one of its values\n  \
+             remedy: mend `plugins/tally/plugin.toml`; the workflow is not to blame\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]
