@@ -220,7 +220,10 @@ fn labels_are_not_read_from_a_private_file() {
     refused(
         &told,
         2,
-        &["labels from the private file of data set `notes`"],
+        &[
+            "may not read its labels",
+            "it is the private file of data set `notes`",
+        ],
     );
     assert!(!story.path().join("home/runs").exists(), "nothing ran");
 }
@@ -257,24 +260,44 @@ fn an_export_overwrites_nothing_and_stays_out_of_the_home_folder() {
 
 #[cfg(unix)]
 #[test]
-fn a_private_file_is_private_through_a_link_too() {
+fn a_private_file_is_private_through_links_of_either_kind_too() {
     let story = story();
-    std::os::unix::fs::symlink(
-        story.path().join("notes.jsonl"),
-        story.path().join("link.jsonl"),
-    )
-    .unwrap();
+    let at = |name: &str| story.path().join(name);
+    std::os::unix::fs::symlink(at("notes.jsonl"), at("soft.jsonl")).unwrap();
+    std::fs::hard_link(at("notes.jsonl"), at("hard.jsonl")).unwrap();
     story.write(
         "link.toml",
         SYNTHESISE.replace(
             "[steps.synthesise]",
-            "[data.open]\nsite = \"clinic\"\npath = \"link.jsonl\"\nprivate = false\n\n[steps.synthesise]",
+            "[data.open]\nsite = \"clinic\"\npath = \"elsewhere.jsonl\"\nprivate = false\n\n[steps.synthesise]",
         ),
     );
+    for link in ["soft.jsonl", "hard.jsonl"] {
+        for command in ["run", "check"] {
+            let set = format!("data.open={link}");
+            let told = story.tell(&[command, "link.toml", "--set", &set]);
+            let why = "it is the private file of data set `notes`";
+            refused(&told, 2, &["data set `open` may not be public", why]);
+        }
+    }
+}
+
+#[test]
+fn a_private_artifact_is_no_public_data_set() {
+    let story = story();
+    story.write("home/store/private/clinic/aa/rows.jsonl", "ZQMARK");
+    story.write(
+        "stored.toml",
+        SYNTHESISE.replace(
+            "[steps.synthesise]",
+            "[data.open]\nsite = \"clinic\"\npath = \"home/store/private/clinic/aa/rows.jsonl\"\nprivate = false\n\n[steps.synthesise]",
+        ),
+    );
+    let told = story.tell(&["run", "stored.toml"]);
     refused(
-        &story.tell(&["run", "link.toml"]),
+        &told,
         2,
-        &["`notes` and `open` are the same file"],
+        &["data set `open` may not be public", "below the home folder"],
     );
 }
 

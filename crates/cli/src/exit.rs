@@ -1,7 +1,13 @@
 //! How the program ends when it does not end well.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
+
+use crate::show::plain;
+
+/// The code of a program whose reader has closed the pipe, as a shell gives it.
+pub const CLOSED_PIPE: u8 = 141;
 
 /// An ending with its exit code and what to tell the person.
 #[derive(Debug)]
@@ -31,14 +37,20 @@ impl Exit {
 
     /// Says why on standard error and gives the exit code.
     pub fn report(self) -> ExitCode {
+        self.report_code().into()
+    }
+
+    /// As [`Exit::report`], as a number.
+    pub fn report_code(self) -> u8 {
         let (code, text) = match self {
             Self::Failed(text) => (1, text),
             Self::Wrong(text) => (2, text),
             Self::Refused(text) => (3, text),
             Self::Interrupted(text) => (4, text),
-            Self::Silent(code) => return ExitCode::from(code),
+            Self::Silent(code) => return code,
         };
-        eprintln!("noisegate: {text}");
-        ExitCode::from(code)
+        // The code tells how it ended, even where nobody can be told why.
+        let _ = writeln!(std::io::stderr(), "noisegate: {}", plain(&text));
+        code
     }
 }

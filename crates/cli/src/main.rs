@@ -22,24 +22,27 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Arguments, Command};
-use exit::Exit;
+use exit::{CLOSED_PIPE, Exit};
 
 fn main() -> ExitCode {
     // Guests run in this program, started again; that is decided before all else.
     noisegate_sandbox::serve_workers();
     std::panic::set_hook(Box::new(say_defect));
-    match run(Arguments::parse()) {
+    match run(Arguments::parse()).and_then(|()| flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),
     }
 }
 
 /// A panic is a defect. Its text may quote what it was working on, which may be
-/// private, so only its place is said. A reader who has closed the pipe is no defect.
+/// private, so only its place is said. Output that cannot be written is no defect.
 fn say_defect(panic: &std::panic::PanicHookInfo<'_>) {
     let text = panic.payload_as_str().unwrap_or_default();
-    if text.starts_with("failed printing to") {
-        std::process::exit(141);
+    if let Some(why) = text.strip_prefix("failed printing to ") {
+        if why.ends_with(EPIPE) {
+            std::process::exit(CLOSED_PIPE.into());
+        }
+        std::process::exit(unwritten(why).report_code().into());
     }
     let place = panic
         .location()
@@ -48,6 +51,26 @@ fn say_defect(panic: &std::panic::PanicHookInfo<'_>) {
         std::io::stderr(),
         "noisegate: a defect{place}; please report it"
     );
+}
+
+/// How the standard library ends the text of this error.
+const EPIPE: &str = "(os error 32)";
+
+/// Of output that could not be written, though its reader is still there.
+fn unwritten(why: &str) -> Exit {
+    Exit::Failed(format!(
+        "could not write to {why}; what was printed there is not whole: make room for it, or send it elsewhere"
+    ))
+}
+
+/// Writes what the standard output still holds back.
+fn flush() -> Result<(), Exit> {
+    std::io::stdout()
+        .flush()
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Exit::Silent(CLOSED_PIPE),
+            _ => unwritten(&format!("stdout: {error}")),
+        })
 }
 
 fn run(arguments: Arguments) -> Result<(), Exit> {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use noisegate_engine::{Event, Observer};
 
+use crate::show::plain;
+
 /// Draws bars on a terminal; elsewhere prints a line when a step starts and ends.
 pub struct Bars {
     all: MultiProgress,
@@ -28,6 +30,7 @@ impl Bars {
     }
 
     fn say(&self, line: &str) {
+        let line = &plain(line);
         if self.quiet {
         } else if self.on_terminal {
             let _ = self.all.println(line);
@@ -63,7 +66,7 @@ impl Bars {
             ));
         }
         bar.set_position(done);
-        bar.set_message(what.to_owned());
+        bar.set_message(plain(what));
     }
 
     /// The last line of a text, where a bar can hold it; all of it is in the log.
@@ -74,7 +77,7 @@ impl Bars {
         let line = text.trim_end().lines().last().unwrap_or_default();
         if let Some(bar) = bars.get(step) {
             let skipped = line.chars().count().saturating_sub(60);
-            bar.set_message(line.chars().skip(skipped).collect::<String>());
+            bar.set_message(plain(&line.chars().skip(skipped).collect::<String>()));
         }
     }
 

@@ -1,5 +1,7 @@
 //! Turning data into what a person, or with `--json` a machine, reads.
 
+use std::ops::Range;
+
 use miette::{
     GraphicalReportHandler, LabeledSpan, MietteDiagnostic, NamedSource, Report, Severity,
 };
@@ -9,6 +11,45 @@ use serde_json::json;
 
 use crate::exit::Exit;
 
+/// Bytes of a line that an excerpt may hold: longer ones help nobody, and padding to a place far
+/// out in them has an end.
+const LINE_MAX: usize = 2000;
+
+/// `text` with its control characters written out, so that nobody else's text steers a terminal;
+/// lines and tabs stay.
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' | '\t' => plain.push(letter),
+            control if control.is_control() => plain.extend(control.escape_default()),
+            _ => plain.push(letter),
+        }
+    }
+    plain
+}
+
+/// As [`plain`], but every byte stays where it is, for spans into the text.
+fn plain_in_place(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.replace("\r\n", " \n").chars() {
+        match letter {
+            '\n' | '\t' => plain.push(letter),
+            control if control.is_control() => plain.push_str(&"?".repeat(control.len_utf8())),
+            _ => plain.push(letter),
+        }
+    }
+    plain
+}
+
+/// The lines of a span, and one before and after: what an excerpt shows of it.
+fn around<'t>(text: &'t str, span: &Range<usize>) -> &'t str {
+    let (before, after) = (&text[..span.start], &text[span.end..]);
+    let start = before.rmatch_indices('\n').nth(1);
+    let end = after.match_indices('\n').nth(1);
+    &text[start.map_or(0, |(at, _)| at + 1)..end.map_or(text.len(), |(at, _)| span.end + at)]
+}
+
 /// Prints every diagnostic: JSON on standard output, or a marked-up excerpt on standard error.
 pub fn diagnostics(diagnostics: &Diagnostics, as_json: bool) {
     if as_json {
@@ -17,33 +58,52 @@ pub fn diagnostics(diagnostics: &Diagnostics, as_json: bool) {
         return;
     }
     for one in &diagnostics.list {
-        let mut text = String::new();
-        let source = &diagnostics.sources[one.place.source];
-        let report =
-            report(one).with_source_code(NamedSource::new(&source.file, source.text.clone()));
-        match GraphicalReportHandler::new().render_report(&mut text, report.as_ref()) {
-            Ok(()) => eprintln!("{text}"),
-            Err(_) => eprintln!("{}", diagnostics.render()),
-        }
+        eprintln!("{}", marked_up(diagnostics, one));
     }
+}
+
+/// An excerpt with its places marked, or the places in words where a line of it is too long.
+fn marked_up(diagnostics: &Diagnostics, one: &Diagnostic) -> String {
+    let source = &diagnostics.sources[one.place.source];
+    let mut shown = std::iter::once(&one.place).chain(places_beside(one).map(|it| &it.place));
+    let fits = shown.all(|place| {
+        let mut lines = around(&source.text, &place.span).lines();
+        lines.all(|line| line.len() <= LINE_MAX)
+    });
+    let named = NamedSource::new(plain(&source.file), plain_in_place(&source.text));
+    let report = report(one).with_source_code(named);
+    let mut text = String::new();
+    let handler = GraphicalReportHandler::new();
+    if fits && handler.render_report(&mut text, report.as_ref()).is_ok() {
+        return text;
+    }
+    let alone = Diagnostics {
+        sources: diagnostics.sources.clone(),
+        list: vec![one.clone()],
+    };
+    plain(&alone.render())
+}
+
+/// The other places of a problem that lie in the same text.
+fn places_beside(one: &Diagnostic) -> impl Iterator<Item = &workflow::Related> {
+    let source = one.place.source;
+    let related = one.related.iter();
+    related.filter(move |related| related.place.source == source)
 }
 
 fn report(one: &Diagnostic) -> Report {
     let mut labels = vec![LabeledSpan::underline(one.place.span.clone())];
-    let related = one
-        .related
-        .iter()
-        .filter(|related| related.place.source == one.place.source);
     labels.extend(
-        related.map(|related| LabeledSpan::at(related.place.span.clone(), &related.message)),
+        places_beside(one)
+            .map(|related| LabeledSpan::at(related.place.span.clone(), plain(&related.message))),
     );
     let severity = match one.severity {
         workflow::Severity::Error => Severity::Error,
         workflow::Severity::Warning => Severity::Warning,
     };
-    let diagnostic = MietteDiagnostic::new(one.message())
+    let diagnostic = MietteDiagnostic::new(plain(&one.message()))
         .with_code(one.code())
-        .with_help(one.remedy())
+        .with_help(plain(&one.remedy()))
         .with_severity(severity)
         .with_labels(labels);
     Report::new(diagnostic)
@@ -75,6 +135,8 @@ pub fn json_line(value: &impl Serialize) -> Result<(), Exit> {
 
 /// An aligned table; the first row is the heading.
 pub fn table(rows: &[Vec<String>]) -> String {
+    let plain_row = |row: &Vec<String>| row.iter().map(|cell| plain(cell)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(plain_row).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -85,7 +147,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cells = row
             .iter()
             .zip(&widths)
@@ -94,4 +156,43 @@ pub fn table(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use noisegate_workflow::{Catalog, Source, load};
+
+    fn shown(text: &str) -> String {
+        let refused = load(Source::new("w.toml", text), &[], &Catalog::default()).unwrap_err();
+        let list = refused.list.iter();
+        list.map(|one| marked_up(&refused, one)).collect()
+    }
+
+    #[test]
+    fn a_very_long_line_is_told_by_its_place_and_remedy() {
+        let text = shown(&format!("a = 1\nb = [{}[\n", "1,".repeat(60_000)));
+        assert!(
+            text.contains("w.toml:2:") && text.contains("remedy: "),
+            "{text}"
+        );
+        assert!(text.len() < 4000, "{}", text.len());
+        // Elsewhere in the file it is in nobody's way.
+        let text = shown(&format!("# {}\n\n\n\na = [[\n", "1,".repeat(60_000)));
+        assert!(text.contains("a = [[") && text.len() < 4000, "{text}");
+    }
+
+    #[test]
+    fn no_text_steers_the_terminal() {
+        assert_eq!(
+            plain("a\u{1b}[2J\u{9b}1m\r\n\tb\u{7}"),
+            "a\\u{1b}[2J\\u{9b}1m\\r\n\tb\\u{7}"
+        );
+        let text = shown("a = \"\u{1b}]0;title\u{7}\"\r\nb = \"\u{9b}2J\"\r\n");
+        assert!(
+            !text.contains("\u{1b}]") && !text.contains(['\u{7}', '\u{9b}']),
+            "{text:?}"
+        );
+        assert!(text.contains("?]0;title?"), "{text}");
+    }
 }

@@ -53,6 +53,9 @@ pub struct Outcome {
     /// The first failure, if there was one.
     #[serde(skip)]
     pub failure: Option<(String, StepFailure)>,
+    /// Why `result.json` could not be written; how the steps ended is known all the same.
+    #[serde(skip)]
+    pub unrecorded: Option<EngineError>,
 }
 
 /// Runs `plan` to its end.
@@ -67,7 +70,7 @@ pub fn drive(plan: &Plan, environment: &Environment<'_>) -> Result<Outcome, Engi
         .map_err(EngineError::Runtime)?;
     let log = EventLog::open(&environment.folder.events(), environment.observer)?;
     let (to_driver, from_steps) = mpsc::unbounded_channel();
-    let outcome = std::thread::scope(|scope| {
+    let mut outcome = std::thread::scope(|scope| {
         let driver = Driver {
             plan,
             environment,
@@ -76,7 +79,8 @@ pub fn drive(plan: &Plan, environment: &Environment<'_>) -> Result<Outcome, Engi
         };
         runtime.block_on(driver.run(scope, from_steps))
     })?;
-    environment.folder.write_json("result.json", &outcome)?;
+    let recorded = environment.folder.write_json("result.json", &outcome);
+    outcome.unrecorded = recorded.err();
     Ok(outcome)
 }
 
@@ -232,6 +236,7 @@ impl<'a> Driver<'a> {
             seconds,
             artifacts,
             failure,
+            unrecorded: None,
         }
     }
 }

@@ -34,11 +34,11 @@ pub enum EngineError {
     },
     /// An artifact's bytes are not those it was stored with.
     #[error(
-        "artifact `{}` does not have the content it was stored with; remove the folder and run again",
+        "artifact `{}` does not have the content it was stored with; remove it and run again",
         path.display()
     )]
     Corrupt {
-        /// The artifact's folder in the store.
+        /// The artifact in the store.
         path: PathBuf,
     },
     /// The step did not make a port it had promised.

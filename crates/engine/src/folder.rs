@@ -50,13 +50,19 @@ impl RunFolder {
         fs::create_dir_all(&runs).map_err(EngineError::io("create", &runs))?;
         restrict(home)?;
         sweep(&runs);
-        for attempt in 1..1000 {
-            let suffix = if attempt == 1 {
-                String::new()
-            } else {
-                format!("-{attempt}")
+        let first = format!("{stamp}-{}", plan.workflow);
+        let taken = names(&runs).map_err(EngineError::io("read", &runs))?;
+        let same_time = format!("{stamp}-");
+        let same_time = taken.iter().filter(|name| name.starts_with(&same_time));
+        let last = same_time.map(|name| number(name)).max().unwrap_or(0);
+        for attempt in 1..=u32::from(last) + 1000 {
+            let name = match attempt {
+                1 => first.clone(),
+                _ => format!("{first}-{attempt}"),
             };
-            let name = format!("{stamp}-{}{suffix}", plan.workflow);
+            if number(&name) <= last {
+                continue; // it would not sort as the newest
+            }
             let path = runs.join(&name);
             match fs::create_dir(&path) {
                 Ok(()) => {
@@ -125,6 +131,38 @@ impl RunFolder {
             EngineError::io("write", &path)(error)
         })
     }
+}
+
+/// The runs below `home` that really began, oldest first.
+///
+/// # Errors
+/// [`EngineError::Io`] if the folder of runs is there but cannot be read.
+pub fn begun(home: &Path) -> Result<Vec<String>, EngineError> {
+    let runs = home.join("runs");
+    let mut names = match names(&runs) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        names => names.map_err(EngineError::io("read", &runs))?,
+    };
+    names.retain(|name| runs.join(name).join("plan.json").is_file());
+    names.sort_by_cached_key(|name| {
+        let stamp: Vec<String> = name.split('-').take(2).map(str::to_owned).collect();
+        let planned = fs::metadata(runs.join(name).join("plan.json"));
+        let planned = planned.and_then(|file| file.modified()).ok();
+        (stamp, number(name), planned, name.clone())
+    });
+    Ok(names)
+}
+
+fn names(folder: &Path) -> std::io::Result<Vec<String>> {
+    fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
+/// The number at the end of a run's name, which tells runs of one second apart.
+fn number(run: &str) -> u16 {
+    let last = run.rsplit('-').next().unwrap_or_default();
+    last.parse().unwrap_or(1)
 }
 
 /// Only this user may look into the home folder: runs, private artifacts, ledgers.

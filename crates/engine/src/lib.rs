@@ -5,7 +5,7 @@
 //! Plan ──> state.rs   decides: start, wait, stop        (pure, no clock, no I/O)
 //!             │  ▲
 //!             ▼  │ messages
-//!          driver.rs  runs steps on tokio's blocking threads
+//!          driver.rs  runs each step on a thread of its own
 //!             │
 //!             ├── store.rs    content-addressed artifacts, label checked on every open
 //!             ├── events.rs   one JSON line for everything that happened

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use noisegate_engine::driver::Environment;
 use noisegate_engine::events::Told;
+use noisegate_engine::folder::begun;
 use noisegate_engine::state::{Ending, StepState};
 use noisegate_engine::{
     Artifact, Event, Input, Limits, Made, Observer, Outcome, Registry, RunFolder, Step,
@@ -240,6 +241,44 @@ fn a_failed_step_stores_nothing_and_skips_what_needs_it() {
     assert_eq!(outcome.steps["two"], StepState::Skipped);
     assert!(matches!(&outcome.failure, Some((step, StepFailure::BadInput(_))) if step == "one"));
     assert!(stage.files("store").is_empty());
+}
+
+#[test]
+fn runs_of_one_second_are_listed_in_the_order_in_which_they_began() {
+    let stage = Stage::new();
+    let mut plan = plan(&step("one", "test:copy", "data.notes"), Cores::One);
+    let mut begin = |stamp: &str, workflow: &str| {
+        plan.workflow = workflow.parse().unwrap();
+        let folder = RunFolder::create(stage.home.path(), stamp, &plan);
+        folder.unwrap().name
+    };
+    let mut names: Vec<String> = (0..12).map(|_| begin("20260102-101500", "w")).collect();
+    assert_eq!(names[11], "20260102-101500-w-12");
+    names.push(begin("20260102-101500", "exp-2"));
+    names.push(begin("20260102-101500", "a"));
+    names.push(begin("20260102-101501", "a"));
+    let runs = stage.home.path().join("runs");
+    std::fs::create_dir(runs.join("zzz-never-begun")).unwrap();
+    std::fs::write(runs.join("zzz.txt"), "stray").unwrap();
+    assert_eq!(begun(stage.home.path()).unwrap(), names);
+}
+
+#[test]
+fn a_failure_is_told_even_if_it_cannot_be_written_down() {
+    let mut stage = Stage::new();
+    stage.step("test:break", |context| {
+        // What `result.json` is gathered in cannot be made.
+        let run = context.work.ancestors().nth(2).unwrap();
+        std::fs::create_dir(run.join("result.json.half")).unwrap();
+        Err(StepFailure::Refused("the budget is spent".to_owned()))
+    });
+    let outcome = stage.run(&plan(&step("one", "test:break", "data.notes"), Cores::One));
+    assert!(matches!(
+        outcome.failure,
+        Some((_, StepFailure::Refused(_)))
+    ));
+    let unrecorded = outcome.unrecorded.unwrap().to_string();
+    assert!(unrecorded.contains("result.json"), "{unrecorded}");
 }
 
 #[test]

@@ -23,8 +23,9 @@ pub struct LabelSet {
 
 /// Rows whose label is declared, with their class, and the others.
 ///
-/// The others still are privacy units: a sandboxed step must give each a contribution of zero
-/// rather than leave it out of the sampling.
+/// The others may be left out of a sandboxed step: units are sampled by independent coins and sums
+/// divided by a public figure, so that a unit that is left out and one that contributes zero give
+/// the same release.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeclaredRows {
     /// Rows with a declared label and its position in the label set.

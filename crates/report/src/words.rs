@@ -3,7 +3,7 @@
 /// What adjacency means here.
 pub(crate) const ADJACENCY: &str = "Two data sets are neighbours if one has exactly one unit more than the other (add or remove one). Both directions are covered.";
 /// What is trusted.
-pub(crate) const TRUST: &str = "Central model: each site holds its own private data in the clear and trusts its own operating system, its operators and the native code of noisegate. It trusts neither the guests, nor the workflow's author, nor any other site, nor any model.";
+pub(crate) const TRUST: &str = "Central model: each site holds its own private data in the clear and trusts its own operating system, its operators and the native code of noisegate. It trusts what the workflow's `[data.*]` tables say of its files, and neither the guests, nor the rest of the workflow, nor any other site, nor any model.";
 /// How the mechanism is implemented.
 pub(crate) const MECHANISM: &str = "Each unit's contribution is computed in a fresh sandbox instance, converted to integers, bounded in integers by the step's mechanism (a Gaussian sum shortens it to an L2 norm of at most the bound; votes turn one with more marks than a unit may have to zero), summed in 64-bit integers, and released with noise floor(N(0, 4^24)) of ChaCha20 streams whose keys come from the operating system's randomness: a post-processing of the continuous Gaussian mechanism, with no floating point between contribution and noise. Units are included by independent coins (Poisson sampling). The result is divided by a public figure, never by the true number of units. The sampler's own error is part of the charge (`noise`).";
 /// What the noise does to what is released.

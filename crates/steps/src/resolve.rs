@@ -25,12 +25,12 @@ pub fn resolve(
     plugins: &Plugins,
     home: &Path,
 ) -> Result<BTreeMap<ArtifactId, Input>, Vec<Lack>> {
-    let secrets = Secrets::of(plan, workflow_folder, home);
     // First, because whoever reads a labels file quotes it.
-    let mut lacks = private_and_public(plan, workflow_folder, &secrets);
+    let mut lacks = private_in_public(plan, workflow_folder, home);
     if !lacks.is_empty() {
         return Err(lacks);
     }
+    let secrets = Secrets::of(plan, workflow_folder, home);
     let mut resolved = BTreeMap::new();
     for data in &plan.data {
         match resolve_data(data, workflow_folder) {
@@ -76,10 +76,33 @@ pub fn resolve(
     }
 }
 
-/// The real path of every private file of a plan, and of the home folder.
+/// Every private file of a plan, and the real path of the home folder.
 struct Secrets<'a> {
-    files: Vec<(&'a PlannedData, PathBuf)>,
+    files: Vec<(&'a PlannedData, Identity)>,
     home: Option<PathBuf>,
+}
+
+/// Which file it is, whatever path leads there: links followed, and hard links the same.
+#[derive(Debug, PartialEq, Eq)]
+enum Identity {
+    #[cfg(unix)]
+    There {
+        device: u64,
+        inode: u64,
+    },
+    Path(PathBuf),
+}
+
+impl Identity {
+    fn of(path: &Path) -> Self {
+        #[cfg(unix)]
+        if let Ok(there) = std::fs::metadata(path) {
+            use std::os::unix::fs::MetadataExt;
+            let (device, inode) = (there.dev(), there.ino());
+            return Self::There { device, inode };
+        }
+        Self::Path(real(path))
+    }
 }
 
 impl<'a> Secrets<'a> {
@@ -87,7 +110,7 @@ impl<'a> Secrets<'a> {
         let private = plan.data.iter().filter(|data| data.private);
         Self {
             files: private
-                .map(|data| (data, real(&data.path.resolve(workflow_folder))))
+                .map(|data| (data, Identity::of(&data.path.resolve(workflow_folder))))
                 .collect(),
             home: home.canonicalize().ok(),
         }
@@ -95,31 +118,36 @@ impl<'a> Secrets<'a> {
 
     /// The private data set whose file it is.
     fn owner(&self, path: &Path) -> Option<&'a PlannedData> {
-        let path = real(path);
-        let found = self.files.iter().find(|(_, private)| *private == path);
+        let identity = Identity::of(path);
+        let found = self.files.iter().find(|(_, private)| *private == identity);
         found.map(|(data, _)| *data)
+    }
+
+    /// Why a file may not be public, if it may not.
+    fn forbid(&self, path: &Path) -> Option<String> {
+        if let Some(data) = self.owner(path) {
+            return Some(format!(
+                "it is the private file of data set `{}`",
+                data.name
+            ));
+        }
+        let (path, home) = (real(path), self.home.as_ref()?);
+        let released = home.join("store").join("public");
+        (path.starts_with(home) && !path.starts_with(released)).then(|| {
+            "it lies below the home folder, which holds ledgers and private artifacts".to_owned()
+        })
     }
 
     /// Whether a plugin's files are as pinned, and none of them is private.
     fn check(&self, plugin: &Plugin) -> Result<(), Lack> {
         for path in plugin.real_files().map_err(|error| error.to_string())? {
-            let why = match self.owner(&path) {
-                Some(data) => format!("it is the private file of data set `{}`", data.name),
-                None if self
-                    .home
-                    .as_ref()
-                    .is_some_and(|home| path.starts_with(home)) =>
-                {
-                    "it lies below the home folder, which holds ledgers and private artifacts"
-                        .to_owned()
-                }
-                None => continue,
-            };
-            return Err(format!(
-                "plugin `{}` may not name `{}`: {why}",
-                plugin.name(),
-                path.display()
-            ));
+            if let Some(why) = self.forbid(&path) {
+                return Err(format!(
+                    "plugin `{}` may not name `{}`: {why}",
+                    plugin.name(),
+                    path.display()
+                ));
+            }
         }
         plugin.verify().map_err(|error| error.to_string())
     }
@@ -130,31 +158,35 @@ fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Files that one data set calls private and another, or a label file, uses as public.
+/// Public data sets and label files of a plan whose file is private: that of a private data set,
+/// or one of the home folder that no gate released. Files that are not there are passed over.
 ///
-/// `check` compares the spelling; this compares the files, through links.
-fn private_and_public(plan: &Plan, workflow_folder: &Path, secrets: &Secrets<'_>) -> Vec<Lack> {
+/// `check` compares the spelling; this compares the files, through links of either kind. A copy
+/// is another file.
+#[must_use]
+pub fn private_in_public(plan: &Plan, workflow_folder: &Path, home: &Path) -> Vec<Lack> {
+    let secrets = Secrets::of(plan, workflow_folder, home);
     let mut lacks = Vec::new();
     for data in &plan.data {
         let path = data.path.resolve(workflow_folder);
         if !data.private
-            && let Some(private) = secrets.owner(&path)
+            && let Some(why) = secrets.forbid(&path)
         {
             lacks.push(format!(
-                "data sets `{}` and `{}` are the same file `{}`, once private and once public; \
-                 a private file is private everywhere",
-                private.name,
+                "data set `{}` may not be public, with the file `{}`: {why}; a private file is \
+                 private everywhere",
                 data.name,
-                real(&path).display()
+                path.display()
             ));
         }
         if let Some(Labels::File(file)) = &data.labels
-            && let Some(private) = secrets.owner(&file.resolve(workflow_folder))
+            && let Some(why) = secrets.forbid(&file.resolve(workflow_folder))
         {
             lacks.push(format!(
-                "data set `{}` reads its labels from the private file of data set `{}`; labels are \
-                 public, and a private file is private everywhere",
-                data.name, private.name
+                "data set `{}` may not read its labels from `{}`: {why}; labels are public, and a \
+                 private file is private everywhere",
+                data.name,
+                file.resolve(workflow_folder).display()
             ));
         }
     }

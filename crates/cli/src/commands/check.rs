@@ -92,6 +92,11 @@ pub fn graph(place: &Place, which: &Which) -> Result<(), Exit> {
 
 fn open(place: &Place, which: &Which) -> Result<Project, Exit> {
     let project = project::open(place, which)?;
+    let plan = &project.checked.plan;
+    let misused = resolve::private_in_public(plan, &project.folder, &place.home);
+    if !misused.is_empty() {
+        return Err(Exit::Wrong(misused.join("\nnoisegate: ")));
+    }
     if !which.json && !project.checked.warnings.list.is_empty() {
         show::diagnostics(&project.checked.warnings, false);
     }

@@ -79,28 +79,35 @@ pub fn run(place: &Place, run: &RunWhich) -> Result<(), Exit> {
 /// The exit for a run that did not end well.
 fn end(folder: &RunFolder, outcome: &Outcome) -> Result<(), Exit> {
     let name = &folder.name;
+    let unrecorded = outcome.unrecorded.as_ref();
+    let besides = unrecorded.map_or_else(String::new, |error| format!("\nnoisegate: {error}"));
     match (&outcome.failure, outcome.ending) {
-        (_, Ending::Done) => Ok(()),
+        (_, Ending::Done) => unrecorded.map_or(Ok(()), |error| Err(Exit::failed(error))),
         (_, Ending::Interrupted) => Err(Exit::Interrupted(format!(
-            "run `{name}` was interrupted; what had been charged stays charged"
+            "run `{name}` was interrupted; what had been charged stays charged{besides}"
         ))),
         (Some((step, failure)), _) => {
-            let text = format!("failed to run step `{step}`: {failure}\n(run `{name}`)");
+            let text = format!("failed to run step `{step}`: {failure}\n(run `{name}`){besides}");
             Err(match failure {
                 StepFailure::Failed(_) | StepFailure::Cancelled => Exit::Failed(text),
                 StepFailure::BadInput(_) => Exit::Wrong(text),
                 StepFailure::Refused(_) => Exit::Refused(text),
             })
         }
-        (None, Ending::Failed) => Err(Exit::Failed(format!("run `{name}` failed"))),
+        (None, Ending::Failed) => Err(Exit::Failed(format!("run `{name}` failed{besides}"))),
     }
 }
 
 /// Refuses, before anything runs, an export that would overwrite something or write
 /// below the home folder: a workflow file must not be able to reach a ledger.
 fn check_exports(plan: &Plan, workflow_folder: &Path, home: &Path) -> Result<(), Exit> {
-    std::fs::create_dir_all(home).map_err(Exit::failed)?;
-    let home = home.canonicalize().map_err(Exit::failed)?;
+    let made = std::fs::create_dir_all(home).and_then(|()| home.canonicalize());
+    let home = made.map_err(|error| {
+        Exit::Failed(format!(
+            "could not make the home folder `{}`: {error}; choose another with `--home DIR`",
+            home.display()
+        ))
+    })?;
     for export in &plan.exports {
         let to = export.path.resolve(workflow_folder);
         let refuse = |why: &str| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use noisegate_engine::state::StepState;
-use noisegate_engine::{Artifact, Event, Store};
+use noisegate_engine::{Artifact, Event, Store, folder};
 use noisegate_workflow::Plan;
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ struct Ended {
 
 /// Lists all runs, oldest first.
 pub fn list(place: &Place, as_json: bool) -> Result<(), Exit> {
-    let names = names(place)?;
+    let names = folder::begun(&place.home).map_err(Exit::failed)?;
     if as_json {
         return out::json_line(&names);
     }
@@ -100,42 +100,55 @@ pub fn show(place: &Place, shown: &Shown) -> Result<(), Exit> {
     Ok(())
 }
 
-/// The folder of the run whose name starts so; of the newest for `last`.
+/// Runs that a message lists at most.
+const CANDIDATES: usize = 8;
+
+/// The folder of the run of that name, or of the only one whose name starts so; of the newest for
+/// `last`.
 ///
 /// # Errors
-/// If there is none.
+/// If there is none, or more than one.
 pub fn find(place: &Place, run: &str) -> Result<PathBuf, Exit> {
-    let names = names(place)?;
-    let found = match run {
-        "last" => names.last(),
-        start => names.iter().find(|name| name.starts_with(start)),
-    };
-    let name = found.ok_or_else(|| {
+    let names = folder::begun(&place.home).map_err(Exit::failed)?;
+    let name = one_of(&names, run).map_err(|problem| {
         Exit::Wrong(format!(
-            "there is no run `{run}` below `{}`; `noisegate runs` lists them",
+            "{problem} below `{}`; give one name of those that `noisegate runs` lists",
             place.home.display()
         ))
     })?;
     Ok(place.home.join("runs").join(name))
 }
 
-fn names(place: &Place) -> Result<Vec<String>, Exit> {
-    let folder = place.home.join("runs");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        return Ok(Vec::new());
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.push(
-            entry
-                .map_err(Exit::failed)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned(),
-        );
+fn one_of<'n>(names: &'n [String], run: &str) -> Result<&'n String, String> {
+    let none = || format!("there is no run `{run}`");
+    if run == "last" {
+        return names.last().ok_or_else(none);
     }
-    names.sort();
-    Ok(names)
+    if run.is_empty() {
+        return Err("an empty name could be any run".to_owned());
+    }
+    if let Some(name) = names.iter().find(|name| *name == run) {
+        return Ok(name);
+    }
+    let starting: Vec<&String> = names.iter().filter(|name| name.starts_with(run)).collect();
+    match starting[..] {
+        [] => Err(none()),
+        [name] => Ok(name),
+        _ => {
+            let newest = starting.iter().rev().take(CANDIDATES);
+            let newest: Vec<String> = newest.map(|name| format!("`{name}`")).collect();
+            let more = if starting.len() > CANDIDATES {
+                ", …"
+            } else {
+                ""
+            };
+            Err(format!(
+                "`{run}` begins the names of {} runs ({}{more})",
+                starting.len(),
+                newest.join(", ")
+            ))
+        }
+    }
 }
 
 /// Reads a run's folder.
@@ -309,4 +322,23 @@ pub fn text(summary: &Summary) -> String {
     }));
     text.push_str(&format!("\n{}", out::table(&rows)));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_of_a_name_means_one_run_or_is_refused() {
+        let names = ["1-w", "1-w-2", "1-w-10", "2-v"].map(str::to_owned);
+        assert_eq!(one_of(&names, "last").unwrap(), "2-v");
+        assert_eq!(one_of(&names, "2").unwrap(), "2-v");
+        assert_eq!(one_of(&names, "1-w").unwrap(), "1-w");
+        assert_eq!(one_of(&names, "1-w-1").unwrap(), "1-w-10");
+        let several = one_of(&names, "1-").unwrap_err();
+        assert!(several.contains("`1-w-10`, `1-w-2`, `1-w`"), "{several}");
+        one_of(&names, "").unwrap_err();
+        one_of(&names, "3").unwrap_err();
+        one_of(&[], "last").unwrap_err();
+    }
 }

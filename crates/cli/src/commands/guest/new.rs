@@ -39,7 +39,12 @@ pub fn new(order: &GuestNew) -> Result<(), Exit> {
         )));
     }
     let sdk = match &order.sdk {
-        Some(sdk) => sdk.canonicalize().map_err(Exit::wrong)?,
+        Some(sdk) => sdk.canonicalize().map_err(|error| {
+            Exit::Wrong(format!(
+                "could not find the SDK at `{}`: {error}; name a folder `wasm-guests/sdk` with `--sdk DIR`",
+                sdk.display()
+            ))
+        })?,
         None => sdk_above(&std::env::current_dir().map_err(Exit::failed)?)?,
     };
     for (file, text) in FILES {
@@ -64,8 +69,12 @@ pub fn new(order: &GuestNew) -> Result<(), Exit> {
     Ok(())
 }
 
-fn cannot(path: &Path, error: &std::io::Error) -> Exit {
-    Exit::Failed(format!("could not write `{}`: {error}", path.display()))
+/// What could not be written, and the way out.
+pub fn cannot(path: &Path, error: &std::io::Error) -> Exit {
+    Exit::Failed(format!(
+        "could not write `{}`: {error}; choose another folder, or make room there",
+        path.display()
+    ))
 }
 
 fn is_name(name: &str) -> bool {

@@ -10,6 +10,7 @@ use noisegate_steps::trial::{NOT_A_RELEASE, Trial, Tried, sample};
 use serde_json::json;
 
 use super::manifest_beside;
+use super::new::cannot;
 use crate::args::GuestTest;
 use crate::exit::Exit;
 use crate::show;
@@ -25,6 +26,23 @@ pub fn test(order: &GuestTest) -> Result<(), Exit> {
             order.file.display()
         ))
     })?;
+    let ports = plugin.manifest.reads.iter().map(|read| read.port.as_str());
+    let ports: Vec<&str> = ports.collect();
+    if let Some((port, _)) = order
+        .inputs
+        .iter()
+        .find(|(port, _)| !ports.contains(&&**port))
+    {
+        return Err(Exit::Wrong(format!(
+            "guest `{}` has no public input `{port}`; it has {}",
+            plugin.name(),
+            if ports.is_empty() {
+                "none".to_owned()
+            } else {
+                ports.join(", ")
+            }
+        )));
+    }
     let trial = Trial {
         plugin,
         records: sample(&order.records).map_err(ended)?,
@@ -38,6 +56,9 @@ pub fn test(order: &GuestTest) -> Result<(), Exit> {
         delta: Delta::new(order.delta).map_err(Exit::wrong)?,
         cores: std::thread::available_parallelism().map_or(1, usize::from),
     };
+    if let Some(folder) = &order.out {
+        std::fs::create_dir_all(folder).map_err(|error| cannot(folder, &error))?;
+    }
     let tried = trial.run().map_err(ended)?;
     if let Some(folder) = &order.out {
         keep(folder, &tried)?;
@@ -94,6 +115,7 @@ fn print(trial: &Trial, tried: &Tried) {
     );
     for (number, rehearsal) in tried.rehearsals.iter().enumerate() {
         if let Some(problem) = &rehearsal.problem {
+            let problem = show::plain(problem);
             println!("record    {}: counts as zero: {problem}", number + 1);
         }
     }
@@ -103,9 +125,9 @@ fn print(trial: &Trial, tried: &Tried) {
         let more = if shown.len() < text.len() { " …" } else { "" };
         println!(
             "output    {} ({} bytes)\n{}{more}",
-            file.name,
+            show::plain(&file.name),
             file.data.len(),
-            shown.trim_end()
+            show::plain(shown.trim_end())
         );
     }
     for file in &tried.missing {
@@ -140,14 +162,15 @@ fn print_json(tried: &Tried) -> Result<(), Exit> {
 
 /// Keeps the outputs under bare file names, and says beside them what they are.
 fn keep(folder: &Path, tried: &Tried) -> Result<(), Exit> {
-    std::fs::create_dir_all(folder).map_err(Exit::failed)?;
+    let write =
+        |path: &Path, data: &[u8]| std::fs::write(path, data).map_err(|error| cannot(path, &error));
     for file in &tried.outputs {
         let Some(name) = Path::new(&file.name).file_name() else {
             continue;
         };
-        std::fs::write(folder.join(name), &file.data).map_err(Exit::failed)?;
+        write(&folder.join(name), &file.data)?;
     }
     // Last: no output of the guest takes its place.
     let note = format!("{NOT_A_RELEASE}\n");
-    std::fs::write(folder.join("NOT-A-RELEASE.txt"), note).map_err(Exit::failed)
+    write(&folder.join("NOT-A-RELEASE.txt"), note.as_bytes())
 }
