@@ -51,6 +51,9 @@ pub struct Charge {
     pub guest: Digest,
     /// Digest of the parameters.
     pub parameters: Digest,
+    /// The privacy unit it protects, if that is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
     /// What it costs.
     pub events: Vec<Event>,
     /// How far it has come.
@@ -89,6 +92,8 @@ pub(crate) struct Book {
     pub ledger: Option<Digest>,
     /// The caps in force on each data set, the one set last at the end.
     pub caps: BTreeMap<String, Vec<Cap>>,
+    /// The privacy unit that the caps on a data set are for, where it is recorded.
+    pub units: BTreeMap<String, String>,
     pub charges: BTreeMap<u64, Charge>,
     /// The charge that each request was last given; burned ones are forgotten.
     current: HashMap<Identity, u64>,
@@ -106,6 +111,7 @@ impl Default for Book {
             public_key: None,
             ledger: None,
             caps: BTreeMap::new(),
+            units: BTreeMap::new(),
             charges: BTreeMap::new(),
             current: HashMap::new(),
             names: HashMap::new(),
@@ -143,7 +149,16 @@ impl Book {
                 self.public_key = Some(*public_key);
             }
             _ if number == 0 => return Err("the first entry does not create the ledger".to_owned()),
-            Action::Cap { data_set, cap, .. } => {
+            Action::Cap {
+                data_set,
+                cap,
+                unit,
+                ..
+            } => {
+                if let Some(unit) = unit {
+                    self.same_unit(data_set, Some(unit))?;
+                    self.units.insert(data_set.clone(), unit.clone());
+                }
                 price::put_in_force(self.caps.entry(data_set.clone()).or_default(), *cap);
             }
             Action::Reserved {
@@ -151,6 +166,7 @@ impl Book {
                 data,
                 guest,
                 parameters,
+                unit,
                 events,
                 accountant,
                 session,
@@ -163,6 +179,7 @@ impl Book {
                     data: *data,
                     guest: *guest,
                     parameters: *parameters,
+                    unit: unit.clone(),
                     events: events.clone(),
                     state: State::Reserved,
                     output: None,
@@ -200,6 +217,7 @@ impl Book {
         if charge.events.is_empty() {
             return Err("it charges nothing".to_owned());
         }
+        self.settle_unit(&charge)?;
         let name = self
             .names
             .entry(charge.data)
@@ -216,6 +234,30 @@ impl Book {
         self.current.insert(identity, charge.reservation);
         self.charges.insert(charge.reservation, charge);
         Ok(())
+    }
+
+    /// A cap that was registered without a unit is for the unit of its first charge. If that one's
+    /// is not recorded, none of a later one is taken for it.
+    fn settle_unit(&mut self, charge: &Charge) -> Result<(), String> {
+        let data_set = &charge.data_set;
+        self.same_unit(data_set, charge.unit.as_ref())?;
+        let known = self.units.contains_key(data_set)
+            || self.charges.values().any(|one| one.data_set == *data_set);
+        if let (false, Some(unit)) = (known, &charge.unit) {
+            self.units.insert(data_set.clone(), unit.clone());
+        }
+        Ok(())
+    }
+
+    /// What is recorded stays: a cap is for one unit (decision 085).
+    fn same_unit(&self, data_set: &str, unit: Option<&String>) -> Result<(), String> {
+        match self.units.get(data_set) {
+            Some(known) if unit != Some(known) => Err(format!(
+                "it is for unit `{}`, the cap of data set `{data_set}` is for `{known}`",
+                unit.map_or("not recorded", String::as_str)
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn advance(&mut self, reservation: u64, from: State, to: State) -> Result<&mut Charge, String> {

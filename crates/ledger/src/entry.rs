@@ -53,6 +53,10 @@ pub enum Action {
         data_set: String,
         /// The cap from now on.
         cap: Cap,
+        /// The privacy unit that it is for, as the workflow states it: `record`, or a column. It
+        /// stays what it was first; absent if it is not recorded, as in entries from before it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unit: Option<String>,
         /// Why; `first use` when a workflow registered it.
         reason: String,
     },
@@ -66,6 +70,9 @@ pub enum Action {
         guest: Digest,
         /// Digest of every parameter the output depends on.
         parameters: Digest,
+        /// The privacy unit that it protects; absent in entries from before it was recorded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unit: Option<String>,
         /// What it costs.
         events: Vec<Event>,
         /// Epsilon of all charges of the data set up to this one, at the delta of its cap.

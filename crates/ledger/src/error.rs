@@ -16,12 +16,18 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// A ledger was begun here and is not there any more.
-    #[error("ledger `{}` was begun before and is gone or empty; restore it. To begin a new one, with new budgets for every data set, a person must remove `{}`", ledger.display(), marker.display())]
+    #[error("ledger `{}` was begun before and is gone or empty; restore it from a backup. To begin a new one, with new budgets for every data set, a person must remove `{}`", ledger.display(), marker.display())]
     Gone {
         /// The ledger.
         ledger: PathBuf,
         /// What says that it was begun.
         marker: PathBuf,
+    },
+    /// The head noted beside a ledger cannot be read.
+    #[error("`{}` holds no head, so an older copy in the ledger's place would not be noticed; hold the ledger against a head from a report with `noisegate ledger verify --head COUNT:HASH`, and if it is whole remove `{}`: the next run writes it again", note.display(), note.display())]
+    NoteDamaged {
+        /// The file.
+        note: PathBuf,
     },
     /// The mark that a ledger was begun could not be written.
     #[error("could not write `{}`; make its folder writable", marker.display())]
@@ -83,6 +89,18 @@ pub enum Error {
         registered: Cap,
         /// The cap asked for.
         asked: Cap,
+    },
+    /// Another privacy unit than the cap's.
+    #[error(
+        "data set `{data_set}`: this run protects unit `{asked}`, the cap in the ledger is for unit `{registered}`; charges for different units do not add up to one promise: state `unit = \"{registered}\"`"
+    )]
+    OtherUnit {
+        /// The data set.
+        data_set: String,
+        /// The unit that the cap is for.
+        registered: String,
+        /// The unit asked for.
+        asked: String,
     },
     /// The same data under a second name would have a second budget.
     #[error(
@@ -187,7 +205,7 @@ pub enum Error {
         source: rusqlite::Error,
     },
     /// Not a ledger.
-    #[error("`{}` is not a noisegate ledger; check the path, or move the file away to begin a new ledger", path.display())]
+    #[error("`{}` is not a noisegate ledger; check the path. If a ledger was there, restore it from a backup: a new one would not know what is spent", path.display())]
     NotALedger {
         /// The file.
         path: PathBuf,

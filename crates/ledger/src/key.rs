@@ -9,6 +9,7 @@ use std::path::Path;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
+use crate::durable::{self, sync_folder_of};
 use crate::error::{Error, Result};
 
 const KEY_PREFIX: &str = "noisegate-site-key-1 ";
@@ -32,6 +33,26 @@ impl PublicKey {
         text.parse().map_err(|_| Error::KeyMalformed {
             path: path.to_owned(),
         })
+    }
+
+    /// The public half of a site key, from the `.pub` file beside it; where a crash left none, or a
+    /// part of one, it is written again from the site key.
+    ///
+    /// # Errors
+    /// As [`PublicKey::read`] if there is no site key either, or what is there is no crash's work.
+    pub fn beside(key: &Path) -> Result<Self> {
+        let public = public_path(key);
+        let read = Self::read(&public);
+        if read.is_ok() {
+            return read;
+        }
+        match load(key)? {
+            Some(secret) => {
+                publish(key, &Self::of(&secret))?;
+                Self::read(&public)
+            }
+            None => read,
+        }
     }
 
     pub(crate) fn of(key: &SigningKey) -> Self {
@@ -147,18 +168,28 @@ pub(crate) fn create(path: &Path) -> Result<SigningKey> {
     Ok(key)
 }
 
-/// Writes the public half beside a site key unless it is there: `site.pub` for `site.key`.
+/// Writes the public half beside a site key unless one is there: `site.pub` for `site.key`.
+///
+/// What a crash left of one, nothing or a part of it, is written again. Anything else is left alone:
+/// then somebody put it there.
 pub(crate) fn publish(path: &Path, key: &PublicKey) -> Result<()> {
-    let public = public_path(path);
-    if public.exists() {
+    let (public, text) = (public_path(path), format!("{key}\n"));
+    let left_by_a_crash = match fs::read(&public) {
+        Ok(left) => {
+            let whole = left.trim_ascii() == text.trim_ascii().as_bytes();
+            !whole && (text.as_bytes().starts_with(&left) || left.iter().all(|byte| *byte == 0))
+        }
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if !left_by_a_crash {
         return Ok(());
     }
-    #[cfg(test)]
-    crate::kill_point::pass();
-    fs::write(&public, format!("{key}\n")).map_err(|source| Error::File {
-        path: public,
-        source,
-    })
+    durable::replace(&public, &text)
+        .and_then(|()| sync_folder_of(&public))
+        .map_err(|source| Error::File {
+            path: public,
+            source,
+        })
 }
 
 /// Where the public half of a site key is written.
@@ -184,14 +215,6 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = options.open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
-}
-
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
@@ -226,6 +249,35 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_public_key_that_a_crash_emptied_is_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("site.key");
+        let public = PublicKey::of(&create(&path).unwrap());
+        let half = &public.to_string()[..32];
+        for left in [None, Some(""), Some(half), Some("\0\0")] {
+            let _ = fs::remove_file(public_path(&path));
+            if let Some(left) = left {
+                fs::write(public_path(&path), left).unwrap();
+            }
+            publish(&path, &public).unwrap();
+            assert_eq!(PublicKey::read(&public_path(&path)).unwrap(), public);
+            fs::write(public_path(&path), left.unwrap_or_default()).unwrap();
+            assert_eq!(PublicKey::beside(&path).unwrap(), public);
+            assert_eq!(PublicKey::read(&public_path(&path)).unwrap(), public);
+        }
+        // No crash writes these.
+        let other = PublicKey::of(&SigningKey::from_bytes(&[7; 32]));
+        for put in [other.to_string(), "00".repeat(32)] {
+            fs::write(public_path(&path), &put).unwrap();
+            publish(&path, &public).unwrap();
+            assert_eq!(fs::read_to_string(public_path(&path)).unwrap(), put);
+        }
+        fs::remove_file(&path).unwrap();
+        fs::write(public_path(&path), "").unwrap();
+        assert!(PublicKey::beside(&path).is_err());
     }
 
     #[test]

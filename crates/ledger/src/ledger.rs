@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use ed25519_dalek::SigningKey;
 
 use crate::book::{Book, State};
+use crate::durable::sync_folder_of;
 use crate::entry::{Action, Head};
 use crate::error::{Error, Result};
 use crate::key::{self, PublicKey};
@@ -88,10 +89,9 @@ impl Ledger {
     /// [`Error::RolledBack`], [`Error::OtherVersion`], [`Error::NotALedger`], [`Error::Corrupt`],
     /// [`Error::ReadOnly`], [`Error::DiskFull`], [`Error::Locked`].
     pub fn open(options: &OpenOptions) -> Result<Self> {
-        // In this order: another process that begins the ledger right now writes the ledger first.
         let begun = noted::path_of(&options.ledger);
-        let was_begun = begun.exists();
-        let exists = std::fs::metadata(&options.ledger).is_ok_and(|file| file.len() > 0);
+        // One that is gone must not be begun anew: that would give every data set a second budget.
+        let exists = noted::begun(&options.ledger)?;
         let key = match key::load(&options.key)? {
             Some(key) => key,
             None if exists => {
@@ -104,15 +104,7 @@ impl Ledger {
         };
         // By every opening, as the process that made the key may have died at this point.
         key::publish(&options.key, &PublicKey::of(&key))?;
-        // A ledger that was begun and is gone or empty must not be begun anew: that
-        // would give every data set a second budget.
-        if !exists && was_begun {
-            return Err(Error::Gone {
-                ledger: options.ledger.clone(),
-                marker: begun,
-            });
-        }
-        let noted = noted::read(&options.ledger);
+        let noted = noted::read_unless(&options.ledger, options.anchor.as_ref())?;
         let mut ledger = Self {
             store: Store::open(&options.ledger, options.busy_timeout_ms)?,
             public_key: PublicKey::of(&key),
@@ -132,53 +124,42 @@ impl Ledger {
             pen.burn_abandoned()
         })?;
         if !begun.exists() {
-            noted::write(&options.ledger, &ledger.book.head).map_err(|source| Error::Marker {
-                marker: begun,
-                source,
-            })?;
+            noted::write(&options.ledger, &ledger.book.head)
+                .and_then(|()| sync_folder_of(&begun))
+                .map_err(|source| Error::Marker {
+                    marker: begun,
+                    source,
+                })?;
         }
         Ok(ledger)
-    }
-
-    /// Registers a data set's cap on first use; afterwards checks that it is the same.
-    ///
-    /// # Errors
-    /// [`Error::OtherCap`] if another one is registered; [`Error::BadText`].
-    pub fn ensure_cap(&mut self, data_set: &str, cap: Cap) -> Result<()> {
-        check_text("name of a data set", data_set, NAME_BYTES_MAX)?;
-        self.write(|pen| match pen.book.cap(data_set) {
-            Some(registered) if registered.same_as(cap) => Ok(()),
-            Some(registered) => Err(Error::OtherCap {
-                data_set: data_set.to_owned(),
-                registered: *registered,
-                asked: cap,
-            }),
-            None => pen.append_cap(data_set, cap, "first use"),
-        })
     }
 
     /// Sets a data set's cap, whatever it was: a decision of the site, signed and kept.
     ///
     /// A cap below what is spent refuses every further charge. A lower cap comes on top of the one
-    /// before, whose promise is kept; a higher one in epsilon or delta takes its place.
+    /// before, whose promise is kept; a higher one in epsilon or delta takes its place. Either is for
+    /// the unit of the one before; one without charges gets its unit from the first.
     ///
     /// # Errors
     /// [`Error::BadText`] for an empty reason.
     pub fn set_cap(&mut self, data_set: &str, cap: Cap, reason: &str) -> Result<()> {
         check_text("name of a data set", data_set, NAME_BYTES_MAX)?;
         check_text("reason", reason, NOTE_BYTES_MAX)?;
-        self.write(|pen| pen.append_cap(data_set, cap, reason))
+        self.write(|pen| pen.append_cap(data_set, cap, None, reason))
     }
 
-    /// Charges a request, or finds what it was given before. Durable when this returns.
+    /// Charges a request, or finds what it was given before. Durable when this returns. The first
+    /// charge of a data set registers its cap and its unit with it.
     ///
     /// # Errors
-    /// [`Error::OverCap`], [`Error::NoCap`], [`Error::SecondName`], [`Error::InProgress`],
-    /// [`Error::NothingCharged`], [`Error::Unpriced`], [`Error::BadText`]; in each case nothing is
-    /// charged and nothing private may be read.
+    /// [`Error::OverCap`], [`Error::OtherCap`], [`Error::OtherUnit`], [`Error::NoCap`],
+    /// [`Error::SecondName`], [`Error::InProgress`], [`Error::NothingCharged`], [`Error::Unpriced`],
+    /// [`Error::BadText`]; in each case nothing is charged or registered and nothing private may be
+    /// read.
     pub fn reserve(&mut self, request: &Request) -> Result<Outcome> {
         check_text("name of a data set", &request.data_set, NAME_BYTES_MAX)?;
         check_text("note", &request.note, NOTE_BYTES_MAX)?;
+        check_text("privacy unit", &request.unit, NAME_BYTES_MAX)?;
         if request.events.is_empty() {
             return Err(Error::NothingCharged {
                 data_set: request.data_set.clone(),
@@ -189,6 +170,7 @@ impl Ledger {
         }
         let (number, stored) = self.write(|pen| {
             pen.burn_abandoned()?;
+            pen.check_terms(request)?;
             match pen.stored(request)? {
                 Some(number) => Ok((number, true)),
                 None => Ok((pen.charge(request)?, false)),

@@ -30,6 +30,7 @@
 
 mod book;
 mod digest;
+mod durable;
 mod entry;
 mod error;
 mod export;
@@ -53,6 +54,7 @@ pub use entry::{Action, Entry, Head};
 pub use error::{Error, Result};
 pub use key::PublicKey;
 pub use ledger::{Ledger, OpenOptions, system_clock_ms};
+pub use noted::begun;
 pub use price::{Cap, Spent};
 pub use request::{OUTPUT_BYTES_MAX, Outcome, Request, Reservation, Sealed};
 pub use session::SessionId;

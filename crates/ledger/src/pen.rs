@@ -75,10 +75,19 @@ impl Pen<'_> {
         self.writing.put_head(&self.book.head.sign(self.key))
     }
 
-    pub(crate) fn append_cap(&mut self, data_set: &str, cap: Cap, reason: &str) -> Result<()> {
+    /// - `unit`: what the cap is for; what is recorded already, if that is not said.
+    pub(crate) fn append_cap(
+        &mut self,
+        data_set: &str,
+        cap: Cap,
+        unit: Option<&str>,
+        reason: &str,
+    ) -> Result<()> {
+        let known = self.book.units.get(data_set).cloned();
         self.append(Action::Cap {
             data_set: data_set.to_owned(),
             cap,
+            unit: unit.map(str::to_owned).or(known),
             reason: reason.to_owned(),
         })
     }
@@ -139,9 +148,36 @@ impl Pen<'_> {
         }
     }
 
-    /// Charges a new request if it fits under the cap.
+    /// Refuses a request that states another cap, or protects another unit, than is registered.
+    pub(crate) fn check_terms(&self, request: &Request) -> Result<()> {
+        let data_set = &request.data_set;
+        if let (Some(registered), Some(asked)) = (self.book.cap(data_set), request.cap)
+            && !registered.same_as(asked)
+        {
+            return Err(Error::OtherCap {
+                data_set: data_set.clone(),
+                registered: *registered,
+                asked,
+            });
+        }
+        match self.book.units.get(data_set) {
+            Some(registered) if *registered != request.unit => Err(Error::OtherUnit {
+                data_set: data_set.clone(),
+                registered: registered.clone(),
+                asked: request.unit.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Charges a new request if it fits under the cap, which the first one registers.
     pub(crate) fn charge(&mut self, request: &Request) -> Result<u64> {
         let data_set = &request.data_set;
+        if self.book.cap(data_set).is_none()
+            && let Some(cap) = request.cap
+        {
+            self.append_cap(data_set, cap, Some(&request.unit), "first use")?;
+        }
         let caps = self.book.caps.get(data_set).ok_or_else(|| Error::NoCap {
             data_set: data_set.clone(),
         })?;
@@ -187,6 +223,7 @@ impl Pen<'_> {
             data: request.data,
             guest: request.guest,
             parameters: request.parameters,
+            unit: Some(request.unit.clone()),
             events: request.events.clone(),
             together,
             accountant: accountant::ACCOUNTANT_VERSION.to_owned(),

@@ -51,7 +51,8 @@ pub struct Cap {
 
 impl Cap {
     /// Equal, or equal once written down and read back, which may change a figure's last digit.
-    pub(crate) fn same_as(self, other: Self) -> bool {
+    #[must_use]
+    pub fn same_as(self, other: Self) -> bool {
         let written = serde_json::to_string(&other).ok();
         let read = written.and_then(|text| serde_json::from_str::<Self>(&text).ok());
         self == other || read == Some(self)
@@ -239,26 +240,50 @@ pub(crate) fn largest_that_fits(
         .iter()
         .map(|cap| Account::of(charges, *cap).ok())
         .collect::<Option<_>>()?;
-    let fits = |noisier: &[Event]| {
+    let with_noise = |log2: f64| noisier(request, log2.exp2());
+    let least = least_that_fits(|log2| {
         accounts.iter().all(|account| {
             let mut with = account.clone();
-            with.add(Made::now(noisier)).is_ok() && with.fits()
+            with.add(Made::now(&with_noise(log2))).is_ok() && with.fits()
         })
+    })?;
+    let cap = caps.last()?;
+    let alone = accountant::epsilon(&with_noise(least), cap.delta).ok()?;
+    Some(alone.epsilon)
+}
+
+/// How far the noise is sought from the request's own, in powers of two.
+const REACH: f64 = 31.0;
+/// The grid of the search: steps of 0.27 % in the noise.
+const GRID: f64 = 1.0 / 256.0;
+
+/// The least power of two on the grid, within [`REACH`] of 0, that fits, where more noise never
+/// fits less; `None` if none does.
+///
+/// Whatever is given back was tried and fits; the next one on the grid was tried and does not.
+fn least_that_fits(fits: impl Fn(f64) -> bool) -> Option<f64> {
+    let fits_now = fits(0.0);
+    let mut step = if fits_now { -1.0 } else { 1.0 };
+    // Away from the request's own noise, twice as far each time, until the edge lies between.
+    let mut near = 0.0;
+    let far = loop {
+        let far = near + step;
+        if fits(far) != fits_now {
+            break far;
+        }
+        if far.abs() >= REACH {
+            return fits_now.then_some(far);
+        }
+        (near, step) = (far, step * 2.0);
     };
-    let with_noise = |log2: f64| noisier(request, log2.exp2());
-    let (mut low, mut high) = (-3.0, 10.0);
-    if !fits(&with_noise(high)) {
-        return None;
-    }
-    for _ in 0..11 {
+    let (mut low, mut high) = if fits_now { (far, near) } else { (near, far) };
+    while high - low > GRID {
         let middle = (low + high) / 2.0;
-        if fits(&with_noise(middle)) {
+        if fits(middle) {
             high = middle;
         } else {
             low = middle;
         }
     }
-    let cap = caps.last()?;
-    let alone = accountant::epsilon(&with_noise(high), cap.delta).ok()?;
-    Some(alone.epsilon)
+    Some(high)
 }

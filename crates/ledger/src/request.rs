@@ -7,9 +7,11 @@ use std::sync::Arc;
 use noisegate_privacy::Event;
 
 use crate::Digest;
+use crate::price::Cap;
 
 /// The largest output one charge may seal: 256 MiB.
 pub const OUTPUT_BYTES_MAX: usize = 256 << 20;
+
 /// What a step asks for before it may read private data.
 ///
 /// Two requests that agree in data set and in all three digests are the same request, and the
@@ -24,6 +26,11 @@ pub struct Request {
     pub guest: Digest,
     /// Digest of everything else the output depends on: parameters, public inputs, labels, unit.
     pub parameters: Digest,
+    /// The privacy unit that the output protects: `record`, or the column that names it.
+    pub unit: String,
+    /// The data set's cap as the workflow states it, registered together with the first charge;
+    /// `None` if one must be registered already.
+    pub cap: Option<Cap>,
     /// What the step will cost, all its releases together.
     pub events: Vec<Event>,
     /// For people: the run and the step. No part of the request's identity.

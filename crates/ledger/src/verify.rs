@@ -47,6 +47,8 @@ pub struct DataSet {
     pub cap: Cap,
     /// Every cap that a charge must fit under: the one above, and higher ones that it came on top of.
     pub in_force: Vec<Cap>,
+    /// The privacy unit that the cap is for; absent if it is not recorded.
+    pub unit: Option<String>,
     /// What was spent under it; absent if this program's accountant cannot price the charges.
     pub spent: Option<Spent>,
 }
@@ -88,9 +90,11 @@ impl Verified {
 ///
 /// # Errors
 /// [`Error::Tampered`] with the first bad entry; [`Error::OtherKey`]; [`Error::RolledBack`];
-/// [`Error::Missing`], [`Error::NotALedger`], [`Error::OtherVersion`], [`Error::Corrupt`].
+/// [`Error::Missing`], [`Error::Gone`], [`Error::NoteDamaged`], [`Error::NotALedger`],
+/// [`Error::OtherVersion`], [`Error::Corrupt`].
 pub fn verify(path: &Path, public_key: &PublicKey, anchor: Option<&Head>) -> Result<Verified> {
-    let noted = noted::read(path);
+    noted::begun(path)?;
+    let noted = noted::read_unless(path, anchor)?;
     let mut store = Store::open_to_read(path)?;
     let reading = store.begin_read()?;
     if let Some(complaint) = reading.integrity()? {
@@ -144,6 +148,7 @@ pub(crate) fn data_sets(book: &Book) -> Vec<DataSet> {
             name: name.clone(),
             cap,
             in_force: caps.clone(),
+            unit: book.units.get(name).cloned(),
             spent: price::spent(&book.charges_of(name), cap).ok(),
         })
     };

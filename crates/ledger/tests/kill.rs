@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{DATA_SET, Site, cap, request};
+use common::{Site, request};
 use noisegate_ledger::{Digest, Ledger, OpenOptions, Outcome, State, verify};
 
 const FOLDER: &str = "NOISEGATE_LEDGER_KILL_TEST_FOLDER";
@@ -37,7 +37,6 @@ fn a_worker_that_charges_seals_and_releases_until_it_is_killed() {
         .open(folder.join("outbox"))
         .unwrap();
     let mut ledger = Ledger::open(&options).unwrap();
-    ledger.ensure_cap(DATA_SET, cap(1000.0)).unwrap();
     println!("{READY}");
     let start = std::process::id() % REQUESTS;
     for step in 0.. {

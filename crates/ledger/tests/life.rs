@@ -217,9 +217,14 @@ fn charges_are_composed_rather_than_added_up() {
 #[test]
 fn the_registered_cap_counts_and_only_a_signed_decision_changes_it() {
     let site = Site::new();
-    let mut ledger = site.open_with_cap(3.0);
-    ledger.ensure_cap(DATA_SET, cap(3.0)).unwrap();
-    let error = ledger.ensure_cap(DATA_SET, cap(9.0)).unwrap_err();
+    let mut ledger = site.open();
+    let stating = |epsilon: f64, parameters: &str| noisegate_ledger::Request {
+        cap: Some(cap(epsilon)),
+        ..request(9.0, parameters)
+    };
+    run(&mut ledger, &stating(3.0, "a"), b"x");
+    run(&mut ledger, &stating(3.0, "b"), b"x");
+    let error = ledger.reserve(&stating(9.0, "c")).unwrap_err();
     assert!(matches!(error, Error::OtherCap { .. }));
     assert!(
         error.to_string().contains("noisegate ledger set-cap"),
@@ -233,7 +238,7 @@ fn the_registered_cap_counts_and_only_a_signed_decision_changes_it() {
             "approved by the data protection officer",
         )
         .unwrap();
-    ledger.ensure_cap(DATA_SET, cap(9.0)).unwrap();
+    run(&mut ledger, &stating(9.0, "c"), b"x");
     let seen = ledger.verify().unwrap();
     let reasons: Vec<&str> = seen
         .entries
@@ -247,6 +252,65 @@ fn the_registered_cap_counts_and_only_a_signed_decision_changes_it() {
         reasons,
         ["first use", "approved by the data protection officer"]
     );
+}
+
+/// It would hold for ever, and refuse the run that states the right one.
+#[test]
+fn a_request_that_is_refused_registers_no_cap() {
+    let site = Site::new();
+    let mut ledger = site.open();
+    let before = ledger.head().unwrap();
+    let mut first = request(0.5, "a");
+    first.cap = Some(cap(1.0));
+    assert!(matches!(ledger.reserve(&first), Err(Error::OverCap { .. })));
+    assert_eq!(ledger.head().unwrap(), before);
+    assert!(ledger.verify().unwrap().data_sets.is_empty());
+    first.cap = Some(cap(90.0));
+    run(&mut ledger, &first, b"x");
+}
+
+#[test]
+fn a_cap_is_for_the_privacy_unit_of_its_first_charge() {
+    for registered_before in [false, true] {
+        let site = Site::new();
+        let mut ledger = site.open();
+        let of = |unit: &str, parameters: &str| noisegate_ledger::Request {
+            unit: unit.to_owned(),
+            cap: Some(cap(9.0)),
+            ..request(5.0, parameters)
+        };
+        if registered_before {
+            ledger.set_cap(DATA_SET, cap(9.0), "approved").unwrap();
+        }
+        run(&mut ledger, &of("patient", "a"), b"x");
+        let before = ledger.head().unwrap();
+        for again in 0..2 {
+            let error = ledger.reserve(&of("record", "b")).unwrap_err();
+            assert!(matches!(error, Error::OtherUnit { .. }), "{error:?}");
+            for part in [
+                "`record`",
+                "for unit `patient`",
+                "state `unit = \"patient\"`",
+            ] {
+                assert!(error.to_string().contains(part), "{error}");
+            }
+            assert_eq!(ledger.head().unwrap(), before, "{again}");
+            ledger = site.open();
+        }
+        // A new cap is for the same unit.
+        ledger.set_cap(DATA_SET, cap(8.0), "be careful").unwrap();
+        let mut other = of("record", "b");
+        other.cap = None;
+        assert!(matches!(
+            ledger.reserve(&other),
+            Err(Error::OtherUnit { .. })
+        ));
+        other.unit = "patient".to_owned();
+        run(&mut ledger, &other, b"y");
+        let json = ledger.verify().unwrap().to_json();
+        assert_eq!(json["data_sets"][0]["unit"], "patient");
+        assert_eq!(json["charges"][0]["unit"], "patient");
+    }
 }
 
 #[test]
@@ -316,10 +380,14 @@ fn a_cap_with_many_digits_is_still_the_same_after_it_was_stored() {
         .enumerate()
     {
         let name = format!("set {number}");
-        for _ in 0..2 {
-            let mut ledger = site.open();
-            ledger.ensure_cap(&name, cap(*epsilon)).unwrap();
-            ledger.ensure_cap(&name, cap(*epsilon)).unwrap();
+        for parameters in ["a", "b", "c"] {
+            let stating = noisegate_ledger::Request {
+                data_set: name.clone(),
+                data: Digest::of(name.as_bytes()),
+                cap: Some(cap(*epsilon)),
+                ..request(100.0, parameters)
+            };
+            run(&mut site.open(), &stating, b"x");
         }
     }
 }
@@ -332,7 +400,7 @@ fn a_request_without_a_cap_a_cost_or_a_proper_name_is_refused() {
         ledger.reserve(&request(2.0, "a")),
         Err(Error::NoCap { .. })
     ));
-    ledger.ensure_cap(DATA_SET, cap(3.0)).unwrap();
+    ledger.set_cap(DATA_SET, cap(3.0), "a test").unwrap();
     let mut free = request(2.0, "a");
     free.events.clear();
     assert!(matches!(
@@ -364,7 +432,7 @@ fn the_same_data_under_a_second_name_has_no_second_budget() {
     let site = Site::new();
     let mut ledger = site.open_with_cap(3.0);
     run(&mut ledger, &request(2.0, "a"), b"x");
-    ledger.ensure_cap("clinic.copy", cap(3.0)).unwrap();
+    ledger.set_cap("clinic.copy", cap(3.0), "a test").unwrap();
     let mut renamed = request(2.0, "b");
     renamed.data_set = "clinic.copy".to_owned();
     let error = ledger.reserve(&renamed).unwrap_err();
@@ -438,9 +506,9 @@ fn a_worker_that_charges_until_the_cap_refuses() {
         noisegate_ledger::OpenOptions::new(folder.join("ledger.db"), folder.join("site.key"));
     options.busy_timeout_ms = 60_000;
     let mut ledger = noisegate_ledger::Ledger::open(&options).unwrap();
-    ledger.ensure_cap(DATA_SET, cap(4.0)).unwrap();
     for step in 0..6 {
-        let request = request(3.0, &format!("{} {step}", std::process::id()));
+        let mut request = request(3.0, &format!("{} {step}", std::process::id()));
+        request.cap = Some(cap(4.0));
         match ledger.reserve(&request) {
             Ok(Outcome::Charged(reservation)) => {
                 let sealed = ledger.seal(&reservation, b"x").unwrap();

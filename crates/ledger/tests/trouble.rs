@@ -3,7 +3,7 @@
 mod common;
 
 use common::{DATA_SET, Site, cap, charge, request, run};
-use noisegate_ledger::{Error, Ledger, verify};
+use noisegate_ledger::{Error, Ledger, begun, verify};
 use rusqlite::Connection;
 
 #[test]
@@ -96,6 +96,63 @@ fn a_missing_ledger_cannot_be_verified() {
 }
 
 #[test]
+fn a_ledger_that_is_gone_is_told_from_one_that_was_never_begun() {
+    let site = Site::new();
+    assert!(!begun(&site.path()).unwrap());
+    let mut ledger = site.open_with_cap(3.0);
+    run(&mut ledger, &request(9.0, "a"), b"x");
+    let key = ledger.public_key();
+    drop(ledger);
+    assert!(begun(&site.path()).unwrap());
+    std::fs::remove_file(&site.options.key).unwrap();
+    for lost in [false, true] {
+        std::fs::write(site.path(), b"").unwrap();
+        if lost {
+            std::fs::remove_file(site.path()).unwrap();
+        }
+        for error in [
+            begun(&site.path()).unwrap_err(),
+            verify(&site.path(), &key, None).unwrap_err(),
+            Ledger::open(&site.options).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::Gone { .. }), "{error:?}");
+            assert!(error.to_string().contains("from a backup"), "{error}");
+        }
+        assert!(!site.options.key.exists(), "its key is not made anew");
+    }
+}
+
+#[test]
+fn a_note_without_a_head_is_no_note_that_all_is_well() {
+    let site = Site::new();
+    let mut ledger = site.open_with_cap(9.0);
+    run(&mut ledger, &request(9.0, "a"), b"x");
+    let (key, head) = (ledger.public_key(), ledger.head().unwrap());
+    drop(ledger);
+    let note = site.path().with_extension("begun");
+    let good = std::fs::read(&note).unwrap();
+    for damaged in [&b""[..], b"\0\0\0", b"5", b"5:00", b"five:", b"\xff"] {
+        std::fs::write(&note, damaged).unwrap();
+        for error in [
+            verify(&site.path(), &key, None).unwrap_err(),
+            Ledger::open(&site.options).unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::NoteDamaged { .. }), "{error:?}");
+            let text = error.to_string();
+            assert!(
+                text.contains("ledger.begun") && text.contains("--head"),
+                "{text}"
+            );
+        }
+        // The remedy: hold it against another head, then take the note away.
+        verify(&site.path(), &key, Some(&head)).unwrap();
+        std::fs::remove_file(&note).unwrap();
+        drop(site.open());
+        assert_eq!(std::fs::read(&note).unwrap(), good);
+    }
+}
+
+#[test]
 fn a_truncated_or_overwritten_database_is_refused() {
     let site = Site::new();
     let mut ledger = site.open_with_cap(9.0);
@@ -164,7 +221,7 @@ fn a_ledger_held_by_another_process_is_waited_for_and_then_given_up() {
     let mut options = site.options.clone();
     options.busy_timeout_ms = 50;
     let mut ledger = Ledger::open(&options).unwrap();
-    ledger.ensure_cap(DATA_SET, cap(9.0)).unwrap();
+    ledger.set_cap(DATA_SET, cap(9.0), "a test").unwrap();
     let connection = Connection::open(site.path()).unwrap();
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = ledger.reserve(&request(3.0, "a")).unwrap_err();

@@ -43,19 +43,25 @@ pub struct GuestStep {
 impl Step for GuestStep {
     fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
         let mechanism = Mechanism::of(context, &self.plugin)?;
-        let mut session = self.start(context, &mechanism)?;
+        // Read once: the answer is sealed under the digest of what the guest was given.
+        let public = public_files(context)?;
+        let mut session = self.start(context, &mechanism, &public)?;
         rehearse(&mut session, context, &mechanism)?;
 
         let mut account = Account::open(&self.sites.join(context.step.site.as_str()))?;
         let charged = digest(mechanism.records.path())?;
-        let answer = account.reserve(Order {
+        let order = Order {
             data: charged,
             data_set: mechanism.data_set(),
             cap: mechanism.cap()?,
+            unit: mechanism.unit()?,
             events: session.events(u64::from(mechanism.terms.steps)),
             guest: component(&self.plugin)?.sha256.parse().map_err(bad_input)?,
-            parameters: parameters_digest(context, component(&self.plugin)?)?,
+            parameters: parameters_digest(context, component(&self.plugin)?, &public),
             note: format!("run {}, step {}", context.run, context.step.name),
+        };
+        let answer = account.reserve(order, context.cancel, || {
+            context.note("waiting until another step or run of this home has made its charge");
         })?;
         let reservation = match answer {
             Answer::Charged(reservation) => reservation,
@@ -151,6 +157,17 @@ impl<'a> Mechanism<'a> {
         })
     }
 
+    /// The privacy unit as the workflow states it.
+    fn unit(&self) -> Result<String, StepFailure> {
+        match self.records {
+            Input::Data { data, .. } => match &data.unit {
+                Some(unit) => Ok(unit.name().to_owned()),
+                None => Err(defect("the data set has no `unit`")),
+            },
+            Input::Path { .. } => Err(defect("`records` is not a data set")),
+        }
+    }
+
     fn labels(&self) -> &[String] {
         match self.records {
             Input::Data { labels, .. } => labels,
@@ -165,6 +182,7 @@ impl GuestStep {
         &self,
         context: &StepContext<'_>,
         mechanism: &Mechanism<'_>,
+        public: &[File],
     ) -> Result<Session, StepFailure> {
         let site = self.sites.join(context.step.site.as_str());
         let isolation = policy::isolation(&site).map_err(StepFailure::Refused)?;
@@ -176,7 +194,7 @@ impl GuestStep {
         Session::start(
             &guest,
             &config.to_string(),
-            &public_files(context)?,
+            public,
             mechanism.terms.declaration(),
         )
         .map_err(before_the_charge)
@@ -328,7 +346,8 @@ fn public_files(context: &StepContext<'_>) -> Result<Vec<File>, StepFailure> {
 fn parameters_digest(
     context: &StepContext<'_>,
     component: &Component,
-) -> Result<noisegate_ledger::Digest, StepFailure> {
+    public: &[File],
+) -> noisegate_ledger::Digest {
     let step = json!({
         "with": context.step.with, "charge": context.step.charge,
         "fuel": component.fuel_per_unit, "memory": component.memory_bytes_max,
@@ -345,10 +364,10 @@ fn parameters_digest(
             );
         }
     }
-    for file in public_files(context)? {
+    for file in public {
         pinned.push(format!("{} {}", file.name, Digest::of(&file.data)));
     }
-    Ok(noisegate_ledger::Digest::of(pinned.join("\n").as_bytes()))
+    noisegate_ledger::Digest::of(pinned.join("\n").as_bytes())
 }
 
 pub(crate) fn defect(what: &str) -> StepFailure {

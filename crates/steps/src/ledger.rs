@@ -6,12 +6,16 @@
 //! <home>/sites/clinic/site.pub     its public half, for auditors
 //! ```
 
-use std::fs::File as Lock;
+use std::fs::{File as Lock, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use noisegate_engine::StepFailure;
 use noisegate_engine::store::digest_of;
-use noisegate_ledger::{Digest, Error, Ledger, OpenOptions, Outcome, PublicKey, Request, verify};
+use noisegate_ledger::{
+    Digest, Error, Ledger, OpenOptions, Outcome, PublicKey, Request, begun, verify,
+};
 use noisegate_sandbox::File;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +28,11 @@ pub const KEY_FILE: &str = "site.key";
 
 /// The public key's file name below a site's folder; written with the key.
 pub const PUBLIC_KEY_FILE: &str = "site.pub";
+
+/// Between two tries to charge while another process does.
+const TURN_PAUSE: Duration = Duration::from_millis(50);
+/// A wait that nobody needs to be told of.
+const TURN_MOMENT: Duration = Duration::from_secs(1);
 
 /// An open ledger.
 pub struct Account {
@@ -39,6 +48,8 @@ pub struct Order {
     pub data_set: String,
     /// Its lifetime cap.
     pub cap: Cap,
+    /// The privacy unit: `record`, or the column that names it.
+    pub unit: String,
     /// Everything but the data; the data's digest is added here.
     pub events: Vec<noisegate_privacy::Event>,
     /// SHA-256 of the guest.
@@ -81,24 +92,33 @@ impl Account {
 
     /// Charges durably, or finds the earlier answer.
     ///
+    /// - `cancel`: once it is seen to be set, nothing is charged.
+    /// - `wait`: called once if others charge for longer than a moment.
+    ///
     /// # Errors
-    /// [`StepFailure::Refused`] with what is spent, asked and left.
-    pub fn reserve(&mut self, order: Order) -> Result<Answer, StepFailure> {
+    /// [`StepFailure::Refused`] with what is spent, asked and left; [`StepFailure::Cancelled`].
+    pub fn reserve(
+        &mut self,
+        order: Order,
+        cancel: &AtomicBool,
+        wait: impl FnOnce(),
+    ) -> Result<Answer, StepFailure> {
         // Held until the charge is durable: two sites must not look at each other's ledgers at the
         // same moment and both find nothing.
-        let _turn = self.take_turn()?;
+        let _turn = self.take_turn(cancel, wait)?;
         self.refuse_second_site(&order.data_set, order.data)?;
-        self.ledger
-            .ensure_cap(&order.data_set, order.cap)
-            .map_err(refused)?;
         let request = Request {
             data_set: order.data_set,
             data: order.data,
             guest: order.guest,
             parameters: order.parameters,
+            unit: order.unit,
+            cap: Some(order.cap),
             events: order.events,
             note: order.note,
         };
+        // As late as can be: the other sites' ledgers were read in between.
+        go_on(cancel)?;
         match self.ledger.reserve(&request).map_err(refused)? {
             Outcome::Charged(reservation) => Ok(Answer::Charged(reservation)),
             Outcome::Stored(sealed) => Ok(Answer::Again {
@@ -108,34 +128,59 @@ impl Account {
         }
     }
 
-    /// Waits until no other process charges a site of this home; let go when dropped.
-    fn take_turn(&self) -> Result<Lock, StepFailure> {
+    /// Waits until nobody else charges a site of this home; let go when dropped.
+    fn take_turn(&self, cancel: &AtomicBool, wait: impl FnOnce()) -> Result<Lock, StepFailure> {
         let path = self.folder.with_file_name(".turn");
-        let locked = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .and_then(|file| file.lock().map(|()| file));
-        locked.map_err(|error| {
+        let failed = |error: std::io::Error| {
             StepFailure::Refused(format!(
                 "could not lock `{}`: {error}; nothing was charged, make its folder writable",
                 path.display()
             ))
-        })
+        };
+        let mut options = std::fs::OpenOptions::new();
+        options.create(true).truncate(false).write(true);
+        let file = options.open(&path).map_err(failed)?;
+        let (since, mut wait) = (Instant::now(), Some(wait));
+        loop {
+            go_on(cancel)?;
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if since.elapsed() >= TURN_MOMENT
+                && let Some(wait) = wait.take()
+            {
+                wait();
+            }
+            std::thread::sleep(TURN_PAUSE);
+        }
     }
 
     /// Refuses a file that another site of this home is charged for already: a new
-    /// site's name must not be a new budget.
+    /// site's name must not be a new budget. What a ledger that is gone was charged for nobody
+    /// knows, so it is refused whatever the file.
     fn refuse_second_site(&self, data_set: &str, data: Digest) -> Result<(), StepFailure> {
         let sites = self.folder.parent().unwrap_or(Path::new("."));
-        for entry in std::fs::read_dir(sites).into_iter().flatten().flatten() {
+        let unreadable = |error: std::io::Error| {
+            StepFailure::Refused(format!(
+                "could not read `{}`: {error}; nothing was charged, make it readable: the \
+                 ledgers of all its sites are looked at before a charge",
+                sites.display()
+            ))
+        };
+        for entry in std::fs::read_dir(sites).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
             let other = entry.path();
-            if other == self.folder || !other.join(LEDGER_FILE).is_file() {
+            if other == self.folder || !other.is_dir() {
                 continue;
             }
-            let key = PublicKey::read(&other.join(PUBLIC_KEY_FILE)).map_err(refused)?;
-            let verified = verify(&other.join(LEDGER_FILE), &key, None).map_err(refused)?;
+            let ledger = other.join(LEDGER_FILE);
+            if !begun(&ledger).map_err(refused)? {
+                continue;
+            }
+            let key = PublicKey::beside(&other.join(KEY_FILE)).map_err(refused)?;
+            let verified = verify(&ledger, &key, None).map_err(refused)?;
             let named = verified.data_sets.iter().any(|set| set.name == data_set);
             if named || verified.charges.iter().any(|charge| charge.data == data) {
                 return Err(StepFailure::Refused(format!(
@@ -171,6 +216,14 @@ impl Account {
             .seal(reservation, &pack(outputs)?)
             .map_err(refused)?;
         unpack(&self.ledger.release(&sealed).map_err(refused)?)
+    }
+}
+
+/// Stops here if the run is to stop.
+fn go_on(cancel: &AtomicBool) -> Result<(), StepFailure> {
+    match cancel.load(Ordering::Relaxed) {
+        true => Err(StepFailure::Cancelled),
+        false => Ok(()),
     }
 }
 
@@ -269,6 +322,91 @@ mod tests {
                 .all(|(one, two)| one.name == two.name && one.data == two.data)
         );
         assert_eq!(files.len(), again.len());
+    }
+
+    fn order() -> Order {
+        Order {
+            data: Digest::of(b"data"),
+            data_set: "/notes.jsonl".to_owned(),
+            cap: Cap {
+                epsilon: noisegate_privacy::Epsilon::new(4.0).unwrap(),
+                delta: noisegate_privacy::Delta::new(1e-5).unwrap(),
+            },
+            unit: "record".to_owned(),
+            events: vec![noisegate_privacy::Event::Gaussian {
+                sigma: 9.0,
+                count: 1,
+            }],
+            guest: Digest::of(b"guest"),
+            parameters: Digest::of(b"parameters"),
+            note: "run 1, step count".to_owned(),
+        }
+    }
+
+    fn entries(site: &Path) -> usize {
+        let key = PublicKey::beside(&site.join(KEY_FILE)).unwrap();
+        verify(&site.join(LEDGER_FILE), &key, None)
+            .unwrap()
+            .entries
+            .len()
+    }
+
+    #[test]
+    fn nothing_is_charged_once_the_run_is_to_stop() {
+        let home = tempfile::tempdir().unwrap();
+        let site = home.path().join("clinic");
+        let mut account = Account::open(&site).unwrap();
+        let stopped = account.reserve(order(), &AtomicBool::new(true), || ());
+        assert!(matches!(stopped, Err(StepFailure::Cancelled)));
+        assert_eq!(entries(&site), 1);
+        let going = account.reserve(order(), &AtomicBool::new(false), || ());
+        assert!(matches!(going, Ok(Answer::Charged(_))));
+    }
+
+    #[test]
+    fn a_wait_for_others_is_told_and_ends_when_the_run_is_to_stop() {
+        let home = tempfile::tempdir().unwrap();
+        let site = home.path().join("clinic");
+        let mut account = Account::open(&site).unwrap();
+        let turn = Lock::create(home.path().join(".turn")).unwrap();
+        turn.lock().unwrap();
+        // Told of the wait, the person stops the run.
+        let cancel = AtomicBool::new(false);
+        let stopped = account.reserve(order(), &cancel, || cancel.store(true, Ordering::Relaxed));
+        assert!(matches!(stopped, Err(StepFailure::Cancelled)));
+        assert_eq!(entries(&site), 1);
+        // Told of the wait, the other lets go.
+        let told = || turn.unlock().unwrap();
+        let going = account.reserve(order(), &AtomicBool::new(false), told);
+        assert!(matches!(going, Ok(Answer::Charged(_))));
+    }
+
+    #[test]
+    fn another_sites_ledger_that_is_gone_is_no_new_budget() {
+        let home = tempfile::tempdir().unwrap();
+        let (one, other) = (home.path().join("clinic"), home.path().join("clinic2"));
+        let going = AtomicBool::new(false);
+        let mut account = Account::open(&one).unwrap();
+        account.reserve(order(), &going, || ()).unwrap();
+        drop(account);
+        // What a crash may have left of the public key is no reason to refuse.
+        std::fs::write(one.join(PUBLIC_KEY_FILE), "").unwrap();
+        for (lose, part) in [
+            (false, "charged by site `clinic` already"),
+            (true, "is gone"),
+        ] {
+            if lose {
+                std::fs::remove_file(one.join(LEDGER_FILE)).unwrap();
+            }
+            match Account::open(&other)
+                .unwrap()
+                .reserve(order(), &going, || ())
+            {
+                Err(StepFailure::Refused(why)) => assert!(why.contains(part), "{why}"),
+                _ => panic!("a second budget"),
+            }
+            assert_eq!(entries(&other), 1);
+        }
     }
 
     #[test]

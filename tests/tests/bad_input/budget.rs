@@ -1,6 +1,7 @@
 //! Bad numbers, bad event lists and bad ledgers: each is refused with place and remedy, nothing is
 //! charged and nothing is released.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
 use noisegate_tests::{Story, Told, gated};
@@ -224,7 +225,7 @@ fn a_broken_ledger_is_named_and_nothing_is_released() {
         (
             "no ledger at all",
             |story| std::fs::write(ledger(story), "a shopping list".repeat(99)).unwrap(),
-            &["is not a noisegate ledger", "check the path"],
+            &["is not a noisegate ledger", "from a backup"],
         ),
         (
             "without its key",
@@ -348,4 +349,215 @@ fn rows_are_looked_at_before_a_charge_only_if_the_operator_asks() {
         &["line 13", "the charge stays", "`noisegate check --rows`"],
     );
     nothing_is_released(&story);
+}
+
+/// Takes the ledger's file away and leaves what says that there was one.
+fn lose(story: &Story) {
+    for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+        let _ = std::fs::remove_file(ledger(story).with_file_name(name));
+    }
+}
+
+#[test]
+fn a_ledger_that_is_gone_is_neither_a_new_budget_nor_an_unspent_one() {
+    const GONE: [&str; 2] = ["was begun before and is gone", "restore it from a backup"];
+    let story = done();
+    lose(&story);
+    let workflow = std::fs::read_to_string(story.path().join("gated.toml")).unwrap();
+    story.write("elsewhere.toml", workflow.replace("clinic", "clinic2"));
+    for arguments in [
+        &["run", "gated.toml"][..],
+        &["check", "gated.toml"],
+        &["plan", "gated.toml"],
+        &["ledger", "show"],
+        &["ledger", "show", "--site", "clinic"],
+        &["ledger", "export"],
+        &["ledger", "verify"],
+        &["ledger", "verify", "home/sites/clinic/ledger.db"],
+        &["run", "elsewhere.toml"],
+    ] {
+        let told = gated::tell(&story, arguments);
+        refused(&told, 3, &GONE);
+        assert!(!told.out.contains("nothing of its cap"), "{}", told.out);
+    }
+    nothing_is_released(&story);
+}
+
+/// Whoever stops a run that waits for another's charge is charged nothing.
+#[test]
+fn a_run_that_is_stopped_before_its_charge_is_charged_nothing() {
+    let story = done();
+    let before = gated::tell(&story, &["ledger", "export"]).out;
+    let turn = std::fs::File::open(story.path().join("home/sites/.turn")).unwrap();
+    turn.lock().unwrap();
+    let run = story
+        .command(&["run", "gated.toml", "--set", "steps.count.with.clip=2"])
+        .env("NOISEGATE_PLUGINS", story.path().join("plugins"))
+        .stdout(std::process::Stdio::null())
+        .spawn();
+    let mut run = run.unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
+    let waits = lines.find(|line| line.as_ref().unwrap().contains("waiting until another"));
+    assert!(waits.is_some(), "it does not say that it waits");
+    let pid = run.id().cast_signed();
+    // SAFETY: a signal to a child that has not been waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(run.wait().unwrap().code(), Some(4), "{rest:?}");
+    assert_eq!(gated::tell(&story, &["ledger", "export"]).out, before);
+    nothing_is_released(&story);
+}
+
+#[test]
+fn a_run_that_is_refused_leaves_no_cap_behind() {
+    let story = done();
+    std::fs::copy(
+        story.path().join("notes.jsonl"),
+        story.path().join("copy.jsonl"),
+    )
+    .unwrap();
+    let copy = [
+        "run",
+        "gated.toml",
+        "--set",
+        "data.notes=copy.jsonl",
+        "--set",
+        "data.notes.budget.epsilon=9",
+    ];
+    refused(&gated::tell(&story, &copy), 3, &["was charged as data set"]);
+    let shown = gated::tell(&story, &["ledger", "show"]).out;
+    assert!(!shown.contains("copy.jsonl"), "{shown}");
+}
+
+/// They protect different things, so they do not add up to one promise (decision 085).
+#[test]
+fn a_run_for_another_privacy_unit_is_refused() {
+    let rows: String = (0..12)
+        .map(|i| {
+            format!(
+                "{{\"text\":\"a\",\"label\":\"delay\",\"patient\":\"{}\"}}\n",
+                i / 2
+            )
+        })
+        .collect();
+    let story = gated::story(&rows);
+    let by = |unit: &str| {
+        let (unit, spend) = (
+            format!("data.notes.unit={unit}"),
+            "steps.count.privacy.epsilon=1",
+        );
+        gated::tell(
+            &story,
+            &["run", "gated.toml", "--set", &unit, "--set", spend],
+        )
+    };
+    let told = by("patient");
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    let head = gated::tell(&story, &["ledger", "verify"]).out;
+    refused(
+        &by("record"),
+        3,
+        &[
+            "`record`",
+            "for unit `patient`",
+            "state `unit = \"patient\"`",
+        ],
+    );
+    assert_eq!(gated::tell(&story, &["ledger", "verify"]).out, head);
+    let shown = gated::tell(&story, &["ledger", "show"]).out;
+    assert!(shown.contains("patient"), "{shown}");
+    let json = gated::tell(&story, &["ledger", "show", "--json"]).out;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json[0]["unit"], "patient", "{json}");
+}
+
+#[test]
+fn check_and_plan_say_that_the_ledger_knows_another_cap_or_unit() {
+    let story = done();
+    for (set, why) in [
+        ("data.notes.budget.epsilon=9", "the ledger holds 4 at 1e-5"),
+        ("data.notes.unit=label", "is for unit `record`"),
+    ] {
+        for command in ["check", "plan"] {
+            let told = gated::tell(&story, &[command, "gated.toml", "--set", set]);
+            assert_eq!(told.code, Some(0), "{}", told.err);
+            assert!(told.out.contains("would be REFUSED"), "{}", told.out);
+            assert!(told.out.contains(why), "{}", told.out);
+        }
+    }
+}
+
+#[test]
+fn what_is_left_after_a_small_charge_is_most_of_the_cap() {
+    let story = gated::story(&rows());
+    let with = |epsilon: &str| {
+        let (cap, spend) = (
+            "data.notes.budget.epsilon=10",
+            format!("steps.count.privacy.epsilon={epsilon}"),
+        );
+        gated::tell(
+            &story,
+            &["run", "gated.toml", "--set", cap, "--set", &spend],
+        )
+    };
+    assert_eq!(with("0.05").code, Some(0));
+    let json = gated::tell(&story, &["ledger", "show", "--json"]).out;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let left = json[0]["left"].as_f64().unwrap();
+    assert!(left > 7.0 && left < 10.0, "{left}");
+    refused(&with(&format!("{:.3}", left * 1.05)), 3, &["above the cap"]);
+    let told = with(&format!("{:.3}", left * 0.99));
+    assert_eq!(told.code, Some(0), "{}", told.err);
+}
+
+fn set_cap(story: &Story, site: &str, data_set: &str, more: &[&str]) -> Told {
+    let mut arguments = vec!["ledger", "set-cap", "--site", site, "--data-set", data_set];
+    arguments.extend(["--epsilon", "4", "--delta", "1e-5"]);
+    arguments.extend(more);
+    gated::tell(story, &arguments)
+}
+
+#[test]
+fn a_sites_name_leads_nowhere_but_to_its_folder() {
+    let story = gated::story(&rows());
+    for site in ["", "../../x", "/tmp", "a/b", ".", "Clinic"] {
+        let told = set_cap(&story, site, "notes.jsonl", &["--reason", "x", "--new"]);
+        refused(&told, 2, &["--site", "is not a name"]);
+        for command in ["show", "export", "verify"] {
+            let told = gated::tell(&story, &["ledger", command, "--site", site]);
+            refused(&told, 2, &["--site", "is not a name"]);
+        }
+    }
+    assert!(!story.path().join("home/sites").exists());
+    assert!(!story.path().join("x").exists());
+}
+
+#[test]
+fn a_cap_set_before_the_first_run_binds_it() {
+    let story = gated::story(&rows());
+    let new = ["--reason", "approved", "--new"];
+    // No file, or no site that has begun: nothing is written.
+    refused(
+        &set_cap(&story, "clinic", "train.jsonl", &new),
+        2,
+        &["train.jsonl", "absolute path"],
+    );
+    refused(
+        &set_cap(&story, "clinic", "notes.jsonl", &new[..2]),
+        2,
+        &["there is no ledger", "--new"],
+    );
+    assert!(!ledger(&story).exists());
+    let told = set_cap(&story, "clinic", "notes.jsonl", &new);
+    assert_eq!(told.code, Some(0), "{}", told.err);
+    let real = story.path().join("notes.jsonl").canonicalize().unwrap();
+    assert!(told.out.contains(real.to_str().unwrap()), "{}", told.out);
+    // It binds: a workflow that states another is refused, one that states this is not.
+    let other = ["run", "gated.toml", "--set", "data.notes.budget.epsilon=5"];
+    refused(&gated::tell(&story, &other), 3, &["the ledger holds 4"]);
+    assert_eq!(gated::tell(&story, &["run", "gated.toml"]).code, Some(0));
+    for reason in ["", "  ", "two\nlines"] {
+        let told = set_cap(&story, "clinic", "notes.jsonl", &["--reason", reason]);
+        refused(&told, 2, &["the reason must have"]);
+    }
 }

@@ -1,9 +1,9 @@
 //! What a plan's charges would mean for the caps of their data sets, as the ledgers stand.
 
-use noisegate_ledger::{Standing, Verified};
+use noisegate_ledger::{Cap, DataSet, Error, Standing, Verified, begun};
 use noisegate_steps::ledger::{LEDGER_FILE, name_of};
 use noisegate_steps::schedule::Schedule;
-use noisegate_workflow::PlannedStep;
+use noisegate_workflow::{Budget, PlannedData, PlannedStep, Unit};
 use serde::Serialize;
 
 use crate::args::Place;
@@ -25,6 +25,8 @@ pub struct Outlook {
     /// Epsilon that counts against the cap now, at the cap's delta.
     spent: f64,
     charges: usize,
+    /// Why a run would be refused, whatever it asks for.
+    refused: Option<String>,
     /// With this charge on top; a request that was answered before costs nothing.
     #[serde(flatten)]
     standing: Option<Standing>,
@@ -70,7 +72,9 @@ fn of_step(place: &Place, project: &Project, step: &PlannedStep) -> Result<Vec<O
         let cap = account.map_or((budget.epsilon, budget.delta), |(_, account)| {
             (account.cap.epsilon, account.cap.delta)
         });
+        let refused = account.and_then(|(_, account)| refusal(account, data, budget));
         outlooks.push(Outlook {
+            refused,
             step: step.name.to_string(),
             data_set: name.to_string(),
             site: step.site.to_string(),
@@ -86,15 +90,45 @@ fn of_step(place: &Place, project: &Project, step: &PlannedStep) -> Result<Vec<O
     Ok(outlooks)
 }
 
-/// The ledger of a site, if one was begun.
+/// What the ledger says of a data set that the workflow says otherwise.
+fn refusal(account: &DataSet, data: &PlannedData, budget: Budget) -> Option<String> {
+    let cap = Cap {
+        epsilon: budget.epsilon,
+        delta: budget.delta,
+    };
+    let data_set = account.name.clone();
+    let unit = data.unit.as_ref().map_or("", Unit::name);
+    let error = match &account.unit {
+        _ if !account.cap.same_as(cap) => Error::OtherCap {
+            data_set,
+            registered: account.cap,
+            asked: cap,
+        },
+        Some(registered) if registered != unit => Error::OtherUnit {
+            data_set,
+            registered: registered.clone(),
+            asked: unit.to_owned(),
+        },
+        _ => return None,
+    };
+    Some(error.to_string())
+}
+
+/// The ledger of a site, if one was begun; one that is gone is an error.
 fn read(place: &Place, site: &str) -> Result<Option<Verified>, Exit> {
     let folder = project::site_folder(&place.home, site);
-    let there = folder.join(LEDGER_FILE).is_file();
+    let there = begun(&folder.join(LEDGER_FILE)).map_err(ledger::refused)?;
     there.then(|| ledger::read(&folder)).transpose()
 }
 
 /// One line for people.
 pub fn line(outlook: &Outlook) -> String {
+    if let Some(refused) = &outlook.refused {
+        return format!(
+            "step `{}` would be REFUSED by the ledger: {refused}\n",
+            outlook.step
+        );
+    }
     let mut text = format!(
         "step `{}` asks for epsilon {} at delta {:e} of data set `{}`: ",
         outlook.step, outlook.asks, outlook.delta, outlook.data_set

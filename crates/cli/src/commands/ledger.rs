@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use noisegate_ledger::{
-    Cap, DataSet, Error, Head, Ledger, OpenOptions, PublicKey, State, Verified, verify,
+    Cap, DataSet, Error, Head, Ledger, OpenOptions, PublicKey, State, Verified, begun, verify,
 };
 use noisegate_privacy::{Delta, Epsilon};
-use noisegate_steps::ledger::{KEY_FILE, LEDGER_FILE, PUBLIC_KEY_FILE};
+use noisegate_steps::ledger::{KEY_FILE, LEDGER_FILE, PUBLIC_KEY_FILE, name_of};
+use noisegate_workflow::SiteName;
 use serde_json::json;
 
 use crate::args::{LedgerCap, LedgerCommand, LedgerVerify, LedgerWhich, Place};
@@ -40,6 +41,7 @@ fn show_account(place: &Place, which: &LedgerWhich) -> Result<(), Exit> {
     }
     let heading = [
         "data set",
+        "unit",
         "charges",
         "spent epsilon",
         "cap",
@@ -58,6 +60,10 @@ fn show_account(place: &Place, which: &LedgerWhich) -> Result<(), Exit> {
         let cap = &account.cap;
         vec![
             account.name.clone(),
+            account
+                .unit
+                .clone()
+                .unwrap_or_else(|| "not recorded".to_owned()),
             charges,
             epsilon,
             cap.epsilon.get().to_string(),
@@ -105,6 +111,8 @@ fn verify_file(place: &Place, which: &LedgerVerify) -> Result<(), Exit> {
         Some(file) => file.clone(),
         None => site(place, which.site.as_deref())?.join(LEDGER_FILE),
     };
+    // Before the key: a ledger that is gone is worse than a key that is.
+    begun(&file).map_err(refused)?;
     let key = match &which.public_key {
         Some(given) => parse_key(given)?,
         None => read_key(&file.with_file_name(PUBLIC_KEY_FILE))?,
@@ -138,45 +146,85 @@ fn set_cap(place: &Place, cap: &LedgerCap) -> Result<(), Exit> {
         epsilon: Epsilon::new(cap.epsilon).map_err(Exit::wrong)?,
         delta: Delta::new(cap.delta).map_err(Exit::wrong)?,
     };
+    if !begun(&folder.join(LEDGER_FILE)).map_err(refused)? {
+        if !cap.new {
+            return Err(no_ledger(&folder));
+        }
+        real_name(&cap.data_set)?;
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            Exit::Failed(format!("could not create `{}`: {error}", folder.display()))
+        })?;
+    }
     let options = OpenOptions::new(folder.join(LEDGER_FILE), folder.join(KEY_FILE));
     let mut ledger = Ledger::open(&options).map_err(refused)?;
-    let known = ledger.spent(&cap.data_set).map_err(refused)?.is_some();
-    if !known && !cap.new {
+    let known = ledger.data_sets().map_err(refused)?;
+    let is_known = |name: &str| known.iter().any(|set| set.name == name);
+    let data_set = match is_known(&cap.data_set) {
+        true => cap.data_set.clone(),
+        false => real_name(&cap.data_set)?,
+    };
+    if !is_known(&data_set) && !cap.new {
         return Err(Exit::Wrong(format!(
-            "there is no data set `{}` in this ledger; `noisegate ledger show` lists them, \
-             `--new` registers one before its first use",
-            cap.data_set
+            "there is no data set `{data_set}` in this ledger; `noisegate ledger show` lists them, \
+             `--new` registers one before its first use"
         )));
     }
     ledger
-        .set_cap(&cap.data_set, new, &cap.reason)
+        .set_cap(&data_set, new, &cap.reason)
         .map_err(refused)?;
     println!(
-        "data set `{}` now has a cap of epsilon {} at delta {:e}",
-        cap.data_set, cap.epsilon, cap.delta
+        "data set `{data_set}` now has a cap of epsilon {} at delta {:e}",
+        cap.epsilon, cap.delta
     );
     Ok(())
+}
+
+/// A file's name in the ledger, as a run finds it. A cap under another one would bind nothing.
+fn real_name(given: &str) -> Result<String, Exit> {
+    let path = Path::new(given);
+    if path.is_file() {
+        return Ok(name_of(path));
+    }
+    // A file that will come: its folder is there already.
+    match (path.parent().map(Path::canonicalize), path.file_name()) {
+        (Some(Ok(folder)), Some(name)) if path.is_absolute() => {
+            Ok(folder.join(name).display().to_string())
+        }
+        _ => Err(Exit::Wrong(format!(
+            "`--data-set {given}` is neither a data set of this ledger nor a file here; give the \
+             file's absolute path"
+        ))),
+    }
+}
+
+fn no_ledger(below: &Path) -> Exit {
+    Exit::Wrong(format!(
+        "there is no ledger below `{}`; one begins with the first run, or with \
+         `noisegate ledger set-cap --site SITE --new`",
+        below.display()
+    ))
 }
 
 /// A site's folder: the named one, or the only one.
 fn site(place: &Place, named: Option<&str>) -> Result<PathBuf, Exit> {
     if let Some(name) = named {
-        return Ok(project::site_folder(&place.home, name));
+        let name: SiteName = name
+            .parse()
+            .map_err(|problem| Exit::Wrong(format!("`--site`: {problem}")))?;
+        return Ok(project::site_folder(&place.home, name.as_str()));
     }
     let sites = place.home.join("sites");
     let mut found: Vec<PathBuf> = std::fs::read_dir(&sites)
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.join(LEDGER_FILE).is_file())
+        // One that is gone is none that was never there: who reads it says so.
+        .filter(|path| path.is_dir() && begun(&path.join(LEDGER_FILE)).unwrap_or(true))
         .collect();
     found.sort();
     match found.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(Exit::Wrong(format!(
-            "there is no ledger below `{}`; one begins with the first run",
-            sites.display()
-        ))),
+        [] => Err(no_ledger(&sites)),
         several => {
             let names: Vec<_> = several
                 .iter()
@@ -193,10 +241,15 @@ fn site(place: &Place, named: Option<&str>) -> Result<PathBuf, Exit> {
 /// Reads and verifies the ledger of a site's folder.
 ///
 /// # Errors
-/// Exit code 3 if it was tampered with, 2 if its public key is missing.
+/// Exit code 3 if it was tampered with or is gone, 2 if there is none or its public key is missing.
 pub fn read(folder: &Path) -> Result<Verified, Exit> {
-    let key = read_key(&folder.join(PUBLIC_KEY_FILE))?;
-    verify(&folder.join(LEDGER_FILE), &key, None).map_err(refused)
+    let file = folder.join(LEDGER_FILE);
+    if !begun(&file).map_err(refused)? {
+        return Err(no_ledger(folder));
+    }
+    let key = PublicKey::beside(&folder.join(KEY_FILE))
+        .or_else(|_| read_key(&folder.join(PUBLIC_KEY_FILE)))?;
+    verify(&file, &key, None).map_err(refused)
 }
 
 fn read_key(path: &Path) -> Result<PublicKey, Exit> {
@@ -235,14 +288,18 @@ fn parse_key(given: &str) -> Result<PublicKey, Exit> {
     }
 }
 
-fn refused(error: Error) -> Exit {
+/// What a ledger refuses, with its causes; exit code 3, or 2 for a text that it cannot take.
+pub fn refused(error: Error) -> Exit {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
     while let Some(one) = cause {
         text = format!("{text}: {one}");
         cause = one.source();
     }
-    Exit::Refused(text)
+    match error {
+        Error::BadText { .. } => Exit::Wrong(text),
+        _ => Exit::Refused(text),
+    }
 }
 
 fn state(state: State) -> &'static str {

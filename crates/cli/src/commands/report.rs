@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use noisegate_ledger::begun;
 use noisegate_report::{GuestFacts, Import, SiteLedger, Sources, gather, html};
 use noisegate_sandbox::Isolation;
 use noisegate_steps::{Plugins, audit::Record, guest_terms::limits, ledger::LEDGER_FILE};
@@ -78,7 +79,7 @@ fn ledgers(place: &Place, plan: &Plan) -> Result<Vec<SiteLedger>, Exit> {
     let mut ledgers = Vec::new();
     for site in &plan.sites {
         let folder = project::site_folder(&place.home, site.as_str());
-        if folder.join(LEDGER_FILE).is_file() {
+        if begun(&folder.join(LEDGER_FILE)).map_err(ledger::refused)? {
             ledgers.push(SiteLedger {
                 site: site.to_string(),
                 verified: ledger::read(&folder)?,

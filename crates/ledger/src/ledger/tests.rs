@@ -12,7 +12,9 @@ fn open(folder: &tempfile::TempDir) -> Ledger {
         epsilon: Epsilon::new(9.0).unwrap(),
         delta: Delta::new(1e-5).unwrap(),
     };
-    ledger.ensure_cap("notes", cap).unwrap();
+    if ledger.spent("notes").unwrap().is_none() {
+        ledger.set_cap("notes", cap, "a test").unwrap();
+    }
     ledger
 }
 
@@ -22,6 +24,8 @@ fn request(parameters: &[u8]) -> Request {
         data: Digest::of(b"data"),
         guest: Digest::of(b"guest"),
         parameters: Digest::of(parameters),
+        unit: "record".to_owned(),
+        cap: None,
         events: vec![Event::Gaussian {
             sigma: 4.0,
             count: 1,
@@ -125,6 +129,7 @@ fn a_signed_charge_above_the_cap_of_its_time_is_named_by_verify() {
         data: Digest::of(b"data"),
         guest: Digest::of(b"guest"),
         parameters: Digest::of(b"b"),
+        unit: Some("record".to_owned()),
         events: vec![Event::Gaussian { sigma, count: 1 }],
         together,
         accountant: accountant.to_owned(),
@@ -187,6 +192,67 @@ fn a_signed_charge_above_the_cap_of_its_time_is_named_by_verify() {
     ledger.verify().unwrap();
 }
 
+/// Entries from before units were recorded: nobody knows what they protect, so nothing is taken
+/// for it; what is recorded since is kept to.
+#[test]
+fn a_ledger_from_before_units_were_recorded_goes_on_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(&folder);
+    let old = Action::Reserved {
+        data_set: "notes".to_owned(),
+        data: Digest::of(b"data"),
+        guest: Digest::of(b"guest"),
+        parameters: Digest::of(b"old"),
+        unit: None,
+        events: request(b"old").events,
+        together: noisegate_privacy::accountant::epsilon(
+            &request(b"old").events,
+            Delta::new(1e-5).unwrap(),
+        )
+        .unwrap()
+        .epsilon,
+        accountant: noisegate_privacy::accountant::ACCOUNTANT_VERSION.to_owned(),
+        session: crate::SessionId {
+            slot: 0,
+            nonce: String::new(),
+        },
+        note: "an old run".to_owned(),
+    };
+    let body = serde_json::to_string(&old).unwrap();
+    assert!(!body.contains("unit"), "as it was written then: {body}");
+    ledger.write(|pen| pen.append(old)).unwrap();
+    let of = |unit: &str| Request {
+        unit: unit.to_owned(),
+        ..request(unit.as_bytes())
+    };
+    for unit in ["record", "patient"] {
+        drop(charged(ledger.reserve(&of(unit)).unwrap()));
+    }
+    let seen = ledger.verify().unwrap();
+    assert_eq!(seen.data_sets[0].unit, None);
+    let units: Vec<_> = seen.charges.iter().map(|one| one.unit.as_deref()).collect();
+    assert_eq!(units, [None, Some("record"), Some("patient")]);
+}
+
+/// Nor can the key's holder write one that does not fit.
+#[test]
+fn an_entry_for_another_unit_breaks_a_rule_of_the_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(&folder);
+    drop(charged(ledger.reserve(&request(b"a")).unwrap()));
+    let cap = Cap {
+        epsilon: Epsilon::new(9.0).unwrap(),
+        delta: Delta::new(1e-5).unwrap(),
+    };
+    let error = ledger.write(|pen| pen.append_cap("notes", cap, Some("patient"), "sly"));
+    match error {
+        Err(Error::Rule { problem, .. }) => {
+            assert!(problem.contains("is for `record`"), "{problem}")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 const FOLDER: &str = "NOISEGATE_LEDGER_KILL_FOLDER";
 
 #[test]
@@ -200,8 +266,11 @@ fn a_worker_that_makes_one_charge_and_hands_its_output_out() {
         epsilon: Epsilon::new(90.0).unwrap(),
         delta: Delta::new(1e-5).unwrap(),
     };
-    ledger.ensure_cap("notes", cap).unwrap();
-    let sealed = match ledger.reserve(&request(b"a")).unwrap() {
+    let first = Request {
+        cap: Some(cap),
+        ..request(b"a")
+    };
+    let sealed = match ledger.reserve(&first).unwrap() {
         Outcome::Charged(reservation) => {
             let noise = format!("noise of process {} ", std::process::id()).repeat(400);
             ledger.seal(&reservation, noise.as_bytes()).unwrap()

@@ -183,6 +183,51 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// An edge anywhere, also beyond the reach: found to the grid, and never on the wrong side.
+    #[test]
+    fn the_least_noise_that_fits_is_the_edge_itself(edge in -40.0_f64..40.0) {
+        let fits = |log2: f64| log2 >= edge;
+        match least_that_fits(fits) {
+            None => prop_assert!(edge > REACH),
+            Some(least) => {
+                prop_assert!(fits(least));
+                prop_assert!(!fits(least - GRID) || least == -REACH, "{} {}", edge, least);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// What is left is the data set's, however small or large the charge is that asks for it.
+    #[test]
+    fn what_is_left_does_not_depend_on_the_noise_of_the_charge_asked_about(
+        spent_log2 in 0.0_f64..8.0, asked_log2 in -2.0_f64..14.0, epsilon in 0.5_f64..12.0,
+    ) {
+        let gaussian = |log2: f64| [Event::Gaussian { sigma: 4.0 * log2.exp2(), count: 10 }];
+        let (cap, spent) = (cap(epsilon, 1e-5), gaussian(spent_log2));
+        let left = |asked: &[Event]| largest_that_fits(&made(&[&spent]), asked, &[cap]);
+        let (one, other) = (left(&gaussian(asked_log2)), left(&gaussian(2.0)));
+        prop_assert_eq!(one.is_some(), other.is_some());
+        if let (Some(one), Some(other)) = (one, other) {
+            prop_assert!((one / other - 1.0).abs() < 0.02, "{} {}", one, other);
+        }
+    }
+}
+
+/// After 0.05 of 10, 0.40 was said to be left, at most eight times the epsilon asked about.
+#[test]
+fn most_of_a_cap_is_left_after_a_small_charge() {
+    let small = run_of(0.05);
+    let cap = cap(10.0, 1e-5);
+    let left = largest_that_fits(&made(&[&small]), &small, &[cap]).unwrap();
+    assert!(left > 7.0 && left < 10.0, "{left}");
+}
+
 /// A run of that epsilon at half of `cap(_, 1e-5)`'s delta: two of them state all of it.
 fn run_of(epsilon: f64) -> [Event; 1] {
     let target = calibrate::Target {

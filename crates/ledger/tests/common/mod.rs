@@ -47,7 +47,10 @@ impl Site {
     /// Open, with a cap on [`DATA_SET`].
     pub fn open_with_cap(&self, epsilon: f64) -> Ledger {
         let mut ledger = self.open();
-        ledger.ensure_cap(DATA_SET, cap(epsilon)).unwrap();
+        if ledger.spent(DATA_SET).unwrap().is_none() {
+            let registered = ledger.set_cap(DATA_SET, cap(epsilon), "before the first use");
+            registered.unwrap();
+        }
         ledger
     }
 }
@@ -66,6 +69,8 @@ pub fn request(sigma: f64, parameters: &str) -> Request {
         data: Digest::of(b"data"),
         guest: Digest::of(b"guest"),
         parameters: Digest::of(parameters.as_bytes()),
+        unit: "record".to_owned(),
+        cap: None,
         events: vec![Event::Gaussian { sigma, count: 1 }],
         note: "run 1, step synthesise".to_owned(),
     }
