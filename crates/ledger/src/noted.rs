@@ -19,13 +19,15 @@ use std::path::{Path, PathBuf};
 use crate::durable;
 use crate::entry::Head;
 use crate::error::{Error, Result};
+use crate::store::Store;
 
 /// Where the head is noted.
 pub(crate) fn path_of(ledger: &Path) -> PathBuf {
     ledger.with_extension("begun")
 }
 
-/// Whether a ledger was begun here.
+/// Whether a ledger was begun here. One without a single entry was not: whoever began it died
+/// before it could hold anything.
 ///
 /// # Errors
 /// [`Error::Gone`] if one was and is not there any more, or is empty: to whoever passes over it,
@@ -37,7 +39,7 @@ pub fn begun(ledger: &Path) -> Result<bool> {
             source,
         })
     };
-    // In this order: another process that begins the ledger right now writes the ledger first.
+    // In this order: the ledger is written first, its note after the first entry.
     let marker = path_of(ledger);
     let was_begun = look(&marker)?;
     let exists = look(ledger)? && fs::metadata(ledger).is_ok_and(|file| file.len() > 0);
@@ -47,7 +49,7 @@ pub fn begun(ledger: &Path) -> Result<bool> {
             marker,
         });
     }
-    Ok(exists)
+    Ok(exists && (was_begun || !Store::holds_nothing(ledger)?))
 }
 
 /// The head noted last; `None` if there is none.
@@ -84,4 +86,25 @@ pub(crate) fn read_unless(ledger: &Path, anchor: Option<&Head>) -> Result<Option
 /// Notes a head, whole or not at all.
 pub(crate) fn write(ledger: &Path, head: &Head) -> io::Result<()> {
     durable::replace(&path_of(ledger), &format!("{}:{}\n", head.count, head.hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_entry_was_not_begun_unless_a_note_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = folder.path().join("ledger.db");
+        assert!(!begun(&ledger).unwrap());
+        // As a process leaves it that dies between the tables and the first entry.
+        drop(Store::open(&ledger, 1000).unwrap());
+        assert!(fs::metadata(&ledger).unwrap().len() > 0);
+        assert!(!begun(&ledger).unwrap());
+        fs::write(path_of(&ledger), "noted").unwrap();
+        assert!(
+            begun(&ledger).unwrap(),
+            "whoever looks into it finds the entries gone"
+        );
+    }
 }

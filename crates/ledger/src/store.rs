@@ -84,6 +84,26 @@ impl Store {
 
     /// Opens an existing file without changing it.
     pub(crate) fn open_to_read(path: &Path) -> Result<Self> {
+        let store = Self::open_any_to_read(path)?;
+        store.check_format()?;
+        store.opened()
+    }
+
+    /// Whether an existing file holds nothing at all yet: not a table, or not a row in those of a ledger.
+    ///
+    /// # Errors
+    /// [`Error::NotALedger`] and others, if it is no ledger or cannot be read.
+    pub(crate) fn holds_nothing(path: &Path) -> Result<bool> {
+        let store = Self::open_any_to_read(path)?;
+        if store.is_blank()? {
+            return Ok(true);
+        }
+        store.check_format()?;
+        store.is_empty()
+    }
+
+    /// Opens an existing database without changing it, whatever it is.
+    fn open_any_to_read(path: &Path) -> Result<Self> {
         const BUSY_TIMEOUT_MS: u64 = 5000;
         let patience = Patience::of(BUSY_TIMEOUT_MS);
         patience.try_until_free(|| Self::try_to_read(path, patience))
@@ -106,8 +126,8 @@ impl Store {
                 patience,
             };
             store.configure().map_err(error)?;
-            store.check_format()?;
-            store.opened()
+            store.is_blank()?; // reads, so that a file that is locked or no database is found here
+            Ok(store)
         };
         let uri = file_uri(path);
         match open(&uri) {
@@ -142,6 +162,16 @@ impl Store {
             .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
             .map_err(|source| self.error(source))?;
         Ok(objects == 0 && self.pragma("application_id")? == 0)
+    }
+
+    /// Whether its tables hold nothing at all.
+    fn is_empty(&self) -> Result<bool> {
+        let rows = "SELECT (SELECT count(*) FROM entries) + (SELECT count(*) FROM head)";
+        let rows: i64 = self
+            .connection
+            .query_row(rows, [], |row| row.get(0))
+            .map_err(|source| self.error(source))?;
+        Ok(rows == 0)
     }
 
     fn create(&mut self) -> Result<()> {

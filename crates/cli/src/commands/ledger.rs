@@ -112,7 +112,9 @@ fn verify_file(place: &Place, which: &LedgerVerify) -> Result<(), Exit> {
         None => site(place, which.site.as_deref())?.join(LEDGER_FILE),
     };
     // Before the key: a ledger that is gone is worse than a key that is.
-    begun(&file).map_err(refused)?;
+    if !begun(&file).map_err(refused)? {
+        return Err(no_ledger(file.parent().unwrap_or(&file)));
+    }
     let key = match &which.public_key {
         Some(given) => parse_key(given)?,
         None => read_key(&file.with_file_name(PUBLIC_KEY_FILE))?,
@@ -190,6 +192,9 @@ fn real_name(given: &str) -> Result<String, Exit> {
         (Some(Ok(folder)), Some(name)) if path.is_absolute() => {
             Ok(folder.join(name).display().to_string())
         }
+        (Some(Err(_)), _) if path.is_absolute() => Err(Exit::Wrong(format!(
+            "`--data-set {given}`: there is no such folder; make it first, or mend the path"
+        ))),
         _ => Err(Exit::Wrong(format!(
             "`--data-set {given}` is neither a data set of this ledger nor a file here; give the \
              file's absolute path"
@@ -259,8 +264,13 @@ fn read_key(path: &Path) -> Result<PublicKey, Exit> {
             path.display()
         ))
     })?;
-    text.parse()
-        .map_err(|problem| Exit::Wrong(format!("`{}`: {problem}", path.display())))
+    text.parse().map_err(|problem| {
+        Exit::Wrong(format!(
+            "`{}`: {problem}; where the site's key lies beside it, a run or `noisegate ledger \
+                 show` writes it again",
+            path.display()
+        ))
+    })
 }
 
 /// `COUNT:HASH`, as `verify` prints it.
