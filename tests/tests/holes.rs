@@ -293,12 +293,13 @@ fn a_private_artifact_is_no_public_data_set() {
             "[data.open]\nsite = \"clinic\"\npath = \"home/store/private/clinic/aa/rows.jsonl\"\nprivate = false\n\n[steps.synthesise]",
         ),
     );
-    let told = story.tell(&["run", "stored.toml"]);
-    refused(
-        &told,
-        2,
-        &["data set `open` may not be public", "below the home folder"],
-    );
+    let stored = story.path().join("home/store/private/clinic/aa/rows.jsonl");
+    std::fs::hard_link(stored, story.path().join("linked.jsonl")).unwrap();
+    for more in [&[][..], &["--set", "data.open=linked.jsonl"]] {
+        let told = story.tell(&[&["run", "stored.toml"], more].concat());
+        let why = ["data set `open` may not be public", "below the home folder"];
+        refused(&told, 2, &why);
+    }
 }
 
 #[test]

@@ -22,11 +22,16 @@ pub fn plain(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '\n' | '\t' => plain.push(letter),
-            control if control.is_control() => plain.extend(control.escape_default()),
+            control if steers(control) => plain.extend(control.escape_default()),
             _ => plain.push(letter),
         }
     }
     plain
+}
+
+/// Control characters, and those that turn the direction of writing.
+fn steers(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// As [`plain`], but every byte stays where it is, for spans into the text.
@@ -35,7 +40,7 @@ fn plain_in_place(text: &str) -> String {
     for letter in text.replace("\r\n", " \n").chars() {
         match letter {
             '\n' | '\t' => plain.push(letter),
-            control if control.is_control() => plain.push_str(&"?".repeat(control.len_utf8())),
+            control if steers(control) => plain.push_str(&"?".repeat(control.len_utf8())),
             _ => plain.push(letter),
         }
     }

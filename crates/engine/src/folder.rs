@@ -55,7 +55,7 @@ impl RunFolder {
         let same_time = format!("{stamp}-");
         let same_time = taken.iter().filter(|name| name.starts_with(&same_time));
         let last = same_time.map(|name| number(name)).max().unwrap_or(0);
-        for attempt in 1..=u32::from(last) + 1000 {
+        for attempt in last.max(1)..last.saturating_add(1000) {
             let name = match attempt {
                 1 => first.clone(),
                 _ => format!("{first}-{attempt}"),
@@ -160,7 +160,7 @@ fn names(folder: &Path) -> std::io::Result<Vec<String>> {
 }
 
 /// The number at the end of a run's name, which tells runs of one second apart.
-fn number(run: &str) -> u16 {
+fn number(run: &str) -> u64 {
     let last = run.rsplit('-').next().unwrap_or_default();
     last.parse().unwrap_or(1)
 }

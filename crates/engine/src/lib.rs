@@ -21,6 +21,7 @@
 pub mod driver;
 pub mod error;
 pub mod events;
+pub mod file_id;
 pub mod folder;
 pub mod state;
 pub mod step;
@@ -29,6 +30,7 @@ pub mod store;
 pub use driver::{Limits, Outcome, drive};
 pub use error::EngineError;
 pub use events::{Event, EventLog, Observer};
+pub use file_id::FileId;
 pub use folder::RunFolder;
 pub use step::{Input, Inputs, Made, Registry, Step, StepContext, StepFailure};
 pub use store::{Artifact, Store};

@@ -8,6 +8,7 @@ use noisegate_workflow::{Plan, PlannedData, PlannedStep};
 use thiserror::Error;
 
 use crate::events::Event;
+use crate::file_id::FileId;
 
 /// A kind of step, such as `slm:train`.
 pub trait Step: Send + Sync {
@@ -107,6 +108,8 @@ pub enum Input {
         data: Box<PlannedData>,
         /// Where it lies.
         path: PathBuf,
+        /// Which file that was when it was looked at first; `None` if nobody looked.
+        file: Option<FileId>,
         /// Its labels, read from the workflow or the labels file.
         labels: Vec<String>,
     },

@@ -121,6 +121,7 @@ impl Stage {
             Input::Data {
                 data: Box::new(data.clone()),
                 path: self.home.path().join("notes.jsonl"),
+                file: None,
                 labels: Vec::new(),
             },
         )]

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use noisegate_engine::{Input, StepFailure};
+use noisegate_engine::{FileId, Input, StepFailure};
 use noisegate_records::{self as records, Columns, Compression, FileKind, LabelSet, ReadOptions};
 use noisegate_workflow::{ArtifactId, Format, Labels, Plan, PlannedData, Unit};
 
@@ -78,31 +78,8 @@ pub fn resolve(
 
 /// Every private file of a plan, and the real path of the home folder.
 struct Secrets<'a> {
-    files: Vec<(&'a PlannedData, Identity)>,
+    files: Vec<(&'a PlannedData, FileId)>,
     home: Option<PathBuf>,
-}
-
-/// Which file it is, whatever path leads there: links followed, and hard links the same.
-#[derive(Debug, PartialEq, Eq)]
-enum Identity {
-    #[cfg(unix)]
-    There {
-        device: u64,
-        inode: u64,
-    },
-    Path(PathBuf),
-}
-
-impl Identity {
-    fn of(path: &Path) -> Self {
-        #[cfg(unix)]
-        if let Ok(there) = std::fs::metadata(path) {
-            use std::os::unix::fs::MetadataExt;
-            let (device, inode) = (there.dev(), there.ino());
-            return Self::There { device, inode };
-        }
-        Self::Path(real(path))
-    }
 }
 
 impl<'a> Secrets<'a> {
@@ -110,7 +87,9 @@ impl<'a> Secrets<'a> {
         let private = plan.data.iter().filter(|data| data.private);
         Self {
             files: private
-                .map(|data| (data, Identity::of(&data.path.resolve(workflow_folder))))
+                .filter_map(|data| {
+                    Some((data, FileId::of(&data.path.resolve(workflow_folder)).ok()?))
+                })
                 .collect(),
             home: home.canonicalize().ok(),
         }
@@ -118,8 +97,8 @@ impl<'a> Secrets<'a> {
 
     /// The private data set whose file it is.
     fn owner(&self, path: &Path) -> Option<&'a PlannedData> {
-        let identity = Identity::of(path);
-        let found = self.files.iter().find(|(_, private)| *private == identity);
+        let file = FileId::of(path).ok()?;
+        let found = self.files.iter().find(|(_, private)| *private == file);
         found.map(|(data, _)| *data)
     }
 
@@ -131,9 +110,10 @@ impl<'a> Secrets<'a> {
                 data.name
             ));
         }
-        let (path, home) = (real(path), self.home.as_ref()?);
+        let (real, home) = (real(path), self.home.as_ref()?);
         let released = home.join("store").join("public");
-        (path.starts_with(home) && !path.starts_with(released)).then(|| {
+        let below = real.starts_with(home) && !real.starts_with(&released);
+        (below || linked_below(path, home, &released)).then(|| {
             "it lies below the home folder, which holds ledgers and private artifacts".to_owned()
         })
     }
@@ -151,6 +131,34 @@ impl<'a> Secrets<'a> {
         }
         plugin.verify().map_err(|error| error.to_string())
     }
+}
+
+/// Whether the file of `path` has another name, below `folder` and not below `but`.
+fn linked_below(path: &Path, folder: &Path, but: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        if std::fs::metadata(path).map_or(0, |file| file.nlink()) < 2 {
+            return false;
+        }
+    }
+    let Ok(file) = FileId::of(path) else {
+        return false;
+    };
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let (path, kind) = (entry.path(), entry.file_type());
+            match kind {
+                Ok(kind) if kind.is_dir() && path != but => folders.push(path),
+                Ok(kind) if kind.is_file() && FileId::of(&path).is_ok_and(|it| it == file) => {
+                    return true;
+                }
+                _ => {}
+            }
+        }
+    }
+    false
 }
 
 /// Links followed, where it is there.
@@ -217,6 +225,7 @@ fn resolve_data(data: &PlannedData, workflow_folder: &Path) -> Result<Input, Lac
     };
     Ok(Input::Data {
         data: Box::new(data.clone()),
+        file: FileId::of(&path).ok(),
         path,
         labels,
     })
@@ -257,7 +266,10 @@ pub struct Row {
 /// # Errors
 /// [`StepFailure::BadInput`] with file and line; private text is never quoted.
 pub fn read_data(input: &Input) -> Result<Vec<Row>, StepFailure> {
-    let Input::Data { data, path, labels } = input else {
+    let Input::Data {
+        data, path, labels, ..
+    } = input
+    else {
         return Err(StepFailure::Failed(
             "a data set was expected here".to_owned(),
         ));
@@ -277,7 +289,7 @@ pub fn read_data(input: &Input) -> Result<Vec<Row>, StepFailure> {
     };
     let bad =
         |error: records::Error| StepFailure::BadInput(format!("data set `{}`: {error}", data.name));
-    let rows = records::read_all(path, &options).map_err(bad)?;
+    let rows = read_rows(input, path, &options)?;
     if labels.is_empty() {
         let unlabelled = |row: records::Record| Row {
             text: row.text,
@@ -298,6 +310,34 @@ pub fn read_data(input: &Input) -> Result<Vec<Row>, StepFailure> {
             unit: row.unit,
         })
         .collect())
+}
+
+/// The rows of a data set, of the file that was found when the run began: a public one must not
+/// have become another, private file since.
+fn read_rows(
+    input: &Input,
+    path: &Path,
+    options: &ReadOptions,
+) -> Result<Vec<records::Record>, StepFailure> {
+    let Input::Data { data, file, .. } = input else {
+        return Ok(Vec::new());
+    };
+    let bad = |error: &dyn std::fmt::Display| {
+        StepFailure::BadInput(format!("data set `{}`: {error}", data.name))
+    };
+    let the_same = || match file {
+        Some(file) if FileId::of(path).is_ok_and(|now| now == *file) => Ok(()),
+        None => Ok(()),
+        Some(_) => Err(bad(&format!(
+            "`{}` was replaced by another file after the run began; run again when nobody \
+             replaces it",
+            path.display()
+        ))),
+    };
+    the_same()?;
+    let rows = records::read_all(path, options).map_err(|error| bad(&error))?;
+    the_same()?;
+    Ok(rows)
 }
 
 /// Reads public documents as (title, text); `label_column` names the title's column
@@ -321,7 +361,52 @@ pub fn read_documents(input: &Input) -> Result<Vec<(Option<String>, String)>, St
         kind: data.format.map(|format| file_kind(path, format)),
         ..ReadOptions::default()
     };
-    let rows = records::read_all(path, &options)
-        .map_err(|error| StepFailure::BadInput(format!("data set `{}`: {error}", data.name)))?;
+    let rows = read_rows(input, path, &options)?;
     Ok(rows.into_iter().map(|row| (row.label, row.text)).collect())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use noisegate_workflow::{FilePath, RelativeTo};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_after_it_was_looked_at_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["open.jsonl", "secret.jsonl"] {
+            std::fs::write(
+                at(name),
+                format!("{{\"text\":\"{name}\",\"label\":\"a\"}}\n"),
+            )
+            .unwrap();
+        }
+        let data = PlannedData {
+            name: "open".parse().unwrap(),
+            site: "clinic".parse().unwrap(),
+            path: FilePath {
+                text: "open.jsonl".to_owned(),
+                relative_to: RelativeTo::WorkflowFile,
+            },
+            format: None,
+            private: false,
+            unit: None,
+            units_public: None,
+            labels: Some(Labels::List(vec!["a".to_owned()])),
+            text_column: "text".to_owned(),
+            label_column: "label".to_owned(),
+            budget: None,
+        };
+        let input = resolve_data(&data, folder.path()).unwrap();
+        assert_eq!(read_data(&input).unwrap().len(), 1);
+        std::fs::remove_file(at("open.jsonl")).unwrap();
+        std::os::unix::fs::symlink(at("secret.jsonl"), at("open.jsonl")).unwrap();
+        let refused = read_data(&input).unwrap_err().to_string();
+        assert!(
+            refused.contains("was replaced by another file"),
+            "{refused}"
+        );
+        assert!(read_documents(&input).is_err());
+    }
 }

@@ -88,10 +88,26 @@ impl Decode for Unit {
     fn decode(node: &Node, path: &str, report: &mut Report) -> Option<Self> {
         Some(match non_empty(node, path, report)? {
             text if text == "record" => Unit::Record,
+            // The ledger notes it beside the cap.
+            column if column.len() > UNIT_BYTES_MAX || column.chars().any(char::is_control) => {
+                let why = format!(
+                    "the name of a unit's column has at most {UNIT_BYTES_MAX} bytes and no control characters"
+                );
+                report.error(
+                    node.place,
+                    Problem::UnusableText {
+                        path: path.to_owned(),
+                        why,
+                    },
+                );
+                return None;
+            }
             column => Unit::Column(column),
         })
     }
 }
+
+const UNIT_BYTES_MAX: usize = 256;
 
 /// The name of a column.
 pub(crate) struct Column(pub String);

@@ -5,7 +5,7 @@
 //!     ─> norm ─> logits (the embedding again) ─> cross-entropy
 //! ```
 //!
-//! candle does the matrix products; the rest are the kernels next door. Against candle's own
+//! The matrix products are `gemm`'s (`cells::product`); the rest are the kernels next door. Against candle's own
 //! autograd (`reference.rs`, which the tests compare with) this keeps no copies, materialises no
 //! masks and computes the logits in slices that stay in cache.
 //!

@@ -17,6 +17,7 @@ use crate::section::Field;
 use crate::source::{Located, Place};
 use crate::workflow::{DataSet, PrivacyPair, Workflow};
 
+use super::labels::Labels;
 use super::scope::data_set;
 use super::wiring::Wired;
 
@@ -37,7 +38,12 @@ pub(super) struct Charged {
     pub charge: Charge,
 }
 
-pub(super) fn check(workflow: &Workflow, steps: &[Wired<'_>], report: &mut Report) -> Charges {
+pub(super) fn check(
+    workflow: &Workflow,
+    steps: &[Wired<'_>],
+    labels: &Labels,
+    report: &mut Report,
+) -> Charges {
     let mut charges = Charges::default();
     let mut described = BTreeSet::new();
     for step in steps {
@@ -55,7 +61,7 @@ pub(super) fn check(workflow: &Workflow, steps: &[Wired<'_>], report: &mut Repor
         }
         charges
             .steps
-            .extend(charged(workflow, step, &private, report));
+            .extend(charged(workflow, step, &private, labels, report));
     }
     let data = workflow.data.iter();
     charges.data = data
@@ -69,6 +75,7 @@ fn charged(
     workflow: &Workflow,
     step: &Wired<'_>,
     private: &[(&DataSet, Place)],
+    labels: &Labels,
     report: &mut Report,
 ) -> Option<Charged> {
     let name = || step.step.name.value.clone();
@@ -76,7 +83,7 @@ fn charged(
         .signature
         .is_some_and(|it| it.placement == Placement::Guest);
     match (private.first(), &step.step.privacy) {
-        (None, _) if guest && is_sure(workflow, step) && !reads_made(step) => {
+        (None, _) if guest && is_sure(workflow, step) && !reads_derived(step, labels) => {
             let place = step.step.name.place;
             report.error(place, Problem::NothingPrivate { step: name() });
             None
@@ -117,12 +124,10 @@ fn is_sure(workflow: &Workflow, step: &Wired<'_>) -> bool {
     !step.incomplete && !step.sources().any(|(_, source)| unsure(source.id))
 }
 
-/// Whether what a step made stands where private rows may; if those are private, the labels say so.
-fn reads_made(step: &Wired<'_>) -> bool {
+/// Whether it reads what was computed from private rows, which the labels have reported.
+fn reads_derived(step: &Wired<'_>, labels: &Labels) -> bool {
     let mut sources = step.sources();
-    sources.any(|(port, source)| {
-        port.accepts_private && matches!(source.id, ArtifactId::Output { .. })
-    })
+    sources.any(|(_, source)| !labels.of(source.id).owners().is_empty())
 }
 
 /// The private data sets on the private side of a guest, each once.

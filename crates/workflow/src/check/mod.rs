@@ -46,7 +46,7 @@ pub(crate) fn plan(workflow: &Workflow, catalog: &Catalog, report: &mut Report) 
     let steps = wiring::wire(scope, report);
     let order = order::order(&workflow.steps, report);
     let labels = labels::flow(workflow, &steps, &order, report);
-    let charges = budget::check(workflow, &steps, report);
+    let charges = budget::check(workflow, &steps, &labels, report);
     exports::check(scope, &labels, report);
     network::check(scope, &steps, &labels, report);
     files::check(workflow, &charges, report);

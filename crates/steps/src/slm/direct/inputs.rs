@@ -47,6 +47,7 @@ pub(super) fn input(
     Ok(Input::Data {
         data: Box::new(data),
         path: file.path.clone(),
+        file: None,
         labels: labels.to_vec(),
     })
 }
