@@ -35,6 +35,21 @@ impl Exit {
         Self::Wrong(error.to_string())
     }
 
+    /// Standard output could not be written; a reader who has closed the pipe is told nothing.
+    pub fn unwritten(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::Silent(CLOSED_PIPE),
+            _ => Self::not_whole(&format!("stdout: {error}")),
+        }
+    }
+
+    /// What was printed is not whole; `place` names where, and why.
+    pub fn not_whole(place: &str) -> Self {
+        Self::Failed(format!(
+            "could not write to {place}; what was printed there is not whole: make room for it, or send it elsewhere"
+        ))
+    }
+
     /// Says why on standard error and gives the exit code.
     pub fn report(self) -> ExitCode {
         self.report_code().into()

@@ -42,7 +42,7 @@ fn say_defect(panic: &std::panic::PanicHookInfo<'_>) {
         if why.ends_with(EPIPE) {
             std::process::exit(CLOSED_PIPE.into());
         }
-        std::process::exit(unwritten(why).report_code().into());
+        std::process::exit(Exit::not_whole(why).report_code().into());
     }
     let place = panic
         .location()
@@ -56,21 +56,9 @@ fn say_defect(panic: &std::panic::PanicHookInfo<'_>) {
 /// How the standard library ends the text of this error.
 const EPIPE: &str = "(os error 32)";
 
-/// Of output that could not be written, though its reader is still there.
-fn unwritten(why: &str) -> Exit {
-    Exit::Failed(format!(
-        "could not write to {why}; what was printed there is not whole: make room for it, or send it elsewhere"
-    ))
-}
-
 /// Writes what the standard output still holds back.
 fn flush() -> Result<(), Exit> {
-    std::io::stdout()
-        .flush()
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Exit::Silent(CLOSED_PIPE),
-            _ => unwritten(&format!("stdout: {error}")),
-        })
+    std::io::stdout().flush().map_err(Exit::unwritten)
 }
 
 fn run(arguments: Arguments) -> Result<(), Exit> {

@@ -91,9 +91,9 @@ fn embed(place: &Place, what: &SlmTexts) -> Result<(), Exit> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     for vector in vectors.map_err(exit)? {
         let line = serde_json::to_string(&vector).map_err(Exit::failed)?;
-        writeln!(out, "{line}").map_err(Exit::failed)?;
+        writeln!(out, "{line}").map_err(Exit::unwritten)?;
     }
-    out.flush().map_err(Exit::failed)
+    out.flush().map_err(Exit::unwritten)
 }
 
 fn export(what: &SlmExport) -> Result<(), Exit> {
