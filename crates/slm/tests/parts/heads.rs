@@ -133,6 +133,30 @@ fn a_number_can_be_learned_and_comes_out_in_its_own_unit() {
     assert!(mean < 5.0, "off by {mean} of 80 on average");
 }
 
+/// In which unit a number is, and where its zero, is no business of the training.
+#[test]
+fn numbers_far_from_zero_are_learned_as_well_as_those_around_it() {
+    let Some(runtime) = runtime() else { return };
+    let heads = [Head::only(Task::Number, ["pain"])];
+    let options = TrainOptions {
+        epochs: 4,
+        ..options()
+    };
+    let moved = |by: f32| {
+        let mut examples = pains(200, 1);
+        for example in &mut examples {
+            example.target = Target::Numbers(vec![numbers(example) + by]);
+        }
+        let (model, _) = run(&runtime, &heads, &examples, &options).unwrap();
+        let errors = ask(&runtime, &model, &examples);
+        let errors = errors.iter().zip(&examples);
+        let errors = errors.map(|(told, example)| (told[0].numbers[0] - numbers(example)).abs());
+        errors.sum::<f32>() / 200.0
+    };
+    let (near, far) = (moved(-50.0), moved(3000.0));
+    assert!((near - far).abs() < 0.5, "off by {near} and by {far}");
+}
+
 #[test]
 fn several_data_sets_share_one_encoder() {
     let Some(runtime) = runtime() else { return };

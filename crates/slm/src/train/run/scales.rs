@@ -10,9 +10,16 @@ pub(super) fn descale(model: &mut Model, scales: &[(f32, f32)]) -> Result<(), Sl
     if model.heads.iter().all(|head| head.task != Task::Number) {
         return Ok(());
     }
+    // A head that was just made speaks in scaled numbers as it is: its biases are exactly 0, which
+    // no training leaves. To shift it would have it begin at `-mean / deviation`, far away.
+    let biases = &model.weights.get(names::HEAD_BIAS)?.data;
     let inverse: Vec<(f32, f32)> = scales
         .iter()
-        .map(|(mean, deviation)| (-mean / deviation, 1.0 / deviation))
+        .zip(biases)
+        .map(|((mean, deviation), bias)| match *bias {
+            0.0 => (0.0, 1.0),
+            _ => (-mean / deviation, 1.0 / deviation),
+        })
         .collect();
     rescale(&mut model.weights, &inverse)
 }

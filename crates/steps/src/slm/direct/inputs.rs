@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use noisegate_engine::{Input, StepFailure};
-use noisegate_records::{self as records, Columns, LabelForm, ReadOptions};
+use noisegate_records::{self as records, Columns, LabelForm, LabelSet, ReadOptions};
 use noisegate_slm::Task;
 use noisegate_workflow::{FilePath, PlannedData, RelativeTo};
 
@@ -80,5 +80,10 @@ pub(super) fn occurring(
     };
     labels.sort();
     labels.dedup();
+    if !labels.is_empty() {
+        // As whoever uses the model will read them.
+        LabelSet::new(labels.iter().cloned())
+            .map_err(|error| bad_input(format!("`{}`: {error}", file.path.display())))?;
+    }
     Ok(labels)
 }
