@@ -82,9 +82,8 @@ impl Client {
             .body_mut()
             .with_config()
             .limit(BODY_BYTES_MAX)
-            .lossy_utf8(true)
-            .read_to_string();
-        match text {
+            .read_to_vec();
+        match text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
             Ok(text) if status.is_success() => match parse(&text, &self.endpoint) {
                 Ok(answer) => Outcome::Answered(answer),
                 Err(problem) => Outcome::Again {

@@ -120,7 +120,8 @@ fn passing_troubles_are_waited_out() {
         },
         1 => Reply::new(503, "{\"error\":{\"message\":\"loading\"}}"),
         2 => Reply::new(200, "<html>a proxy's page</html>"),
-        3 => Reply {
+        3 => Reply::new(200, b"{\"choices\":\xff\xfe}".to_vec()),
+        4 => Reply {
             cut: Some(5),
             ..Reply::answer(seen, "cut")
         },
@@ -129,14 +130,14 @@ fn passing_troubles_are_waited_out() {
     let desk = Desk::at(&stub);
     let patient = Desk {
         endpoint: Endpoint {
-            retries_max: 4,
+            retries_max: 5,
             ..desk.endpoint.clone()
         },
         ..desk
     };
     let asked = patient.ask(&questions(1)).unwrap();
     assert_eq!(texts(&asked.answers), ["fine"]);
-    assert_eq!((asked.usage.retries, stub.seen().len()), (4, 5));
+    assert_eq!((asked.usage.retries, stub.seen().len()), (5, 6));
 }
 
 #[test]

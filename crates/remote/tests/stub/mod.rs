@@ -31,7 +31,7 @@ pub struct Reply {
     /// More headers.
     pub headers: Vec<(&'static str, String)>,
     /// Body.
-    pub body: String,
+    pub body: Vec<u8>,
     /// Wait before it is sent.
     pub delay: Duration,
     /// Break the connection after this many bytes of the body.
@@ -40,7 +40,7 @@ pub struct Reply {
 
 impl Reply {
     /// A reply with a status and a body.
-    pub fn new(status: u16, body: impl Into<String>) -> Self {
+    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self {
             status,
             headers: Vec::new(),
@@ -152,6 +152,6 @@ fn serve(
     }
     write!(stream, "\r\n")?;
     let sent = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
-    stream.write_all(&reply.body.as_bytes()[..sent])?;
+    stream.write_all(&reply.body[..sent])?;
     stream.flush()
 }
