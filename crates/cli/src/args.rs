@@ -112,7 +112,7 @@ pub struct RunWhich {
     #[command(flatten)]
     pub which: Which,
     /// Threads that all running steps together may keep busy; by default one a core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub cores: Option<usize>,
     /// Memory that all running steps together may plan with, in GiB.
     #[arg(long, value_name = "GIB", default_value_t = 16)]
@@ -299,6 +299,17 @@ pub struct GuestTest {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A number of threads; so many more than there are cores only take memory, and time to end.
+fn threads(text: &str) -> Result<usize, String> {
+    const MOST: usize = 1024;
+    let refuse = || format!("it must be a whole number from 1 to {MOST}");
+    let number: usize = text.parse().map_err(|_| refuse())?;
+    (1..=MOST)
+        .contains(&number)
+        .then_some(number)
+        .ok_or_else(refuse)
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -127,6 +127,8 @@ pub enum Problem {
     Unsettable { key: String },
     #[error("`{key}` is taken from a parameter")]
     NotWrittenOut { key: String },
+    #[error("an export is not written in the format that `{path}` is named after")]
+    ExportFormat { path: String },
 
     // The graph.
     #[error("the workflow has no steps")]

@@ -147,6 +147,9 @@ fn set(root: &mut Table, segments: &[&str], key: Place, node: Node) -> Result<()
 /// Top sections and the things named in them must be there; deeper tables may be born.
 fn must_exist(table: &Table, segments: &[&str], depth: usize) -> Result<(), Problem> {
     let segment = segments[depth];
+    if depth == 0 && segment == "sites" {
+        return Err(unsettable(segments));
+    }
     let sections = ["workflow", "params", "data", "steps", "exports"];
     if depth == 0 && !sections.contains(&segment) {
         return Err(Problem::UnknownKey {

@@ -29,6 +29,7 @@ impl Problem {
             Self::ParamWithoutValue { .. } => "param-without-value",
             Self::Unsettable { .. } => "unsettable-key",
             Self::NotWrittenOut { .. } => "not-written-out",
+            Self::ExportFormat { .. } => "export-format",
             Self::EmptyWorkflow => "empty-workflow",
             Self::Unknown { thing, .. } => match thing {
                 Thing::Site => "unknown-site",
@@ -135,6 +136,9 @@ impl Problem {
             }
             Self::Unsettable { key } if key.ends_with(".private") => {
                 "change the file itself; from outside nothing private becomes public".into()
+            }
+            Self::ExportFormat { .. } => {
+                "end it in `.jsonl` for samples and records, in `.json` for reports and centroids, in nothing for a model's folder; exports are neither converted nor packed".into()
             }
             Self::NotWrittenOut { .. } => {
                 "write `true` or `false` here: whoever approves the workflow must see which, and nothing from outside may change it".into()

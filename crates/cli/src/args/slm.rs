@@ -59,7 +59,7 @@ pub struct SlmTrain {
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
     /// Threads; by default one a core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::threads)]
     pub threads: Option<usize>,
     /// Columns and labels.
     #[command(flatten)]
@@ -85,7 +85,7 @@ pub struct SlmEvaluate {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Threads; by default one a core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::threads)]
     pub threads: Option<usize>,
     /// Print JSON.
     #[arg(long)]
@@ -114,7 +114,7 @@ pub struct SlmTexts {
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
     /// Threads; by default one a core.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::threads)]
     pub threads: Option<usize>,
 }
 

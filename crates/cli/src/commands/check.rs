@@ -86,7 +86,11 @@ pub fn plan(place: &Place, which: &Which) -> Result<(), Exit> {
 /// Prints the graph in Graphviz' language.
 pub fn graph(place: &Place, which: &Which) -> Result<(), Exit> {
     let project = open(place, which)?;
-    print!("{}", project.checked.plan.to_dot());
+    let plan = &project.checked.plan;
+    if which.json {
+        return show::json_line(&json!({ "workflow": plan.workflow, "dot": plan.to_dot() }));
+    }
+    print!("{}", plan.to_dot());
     Ok(())
 }
 

@@ -54,7 +54,8 @@ fn least_noise(target: &Calibrate, goal: &calibrate::Target, steps: u64) -> Resu
     if target.json {
         return show::json_line(&json!({ "noise_multiplier": found.get() }));
     }
-    println!("noise multiplier {:.6}", found.get());
+    // Upwards: less noise than that would miss the target.
+    println!("noise multiplier {:.6}", (found.get() * 1e6).ceil() / 1e6);
     Ok(())
 }
 

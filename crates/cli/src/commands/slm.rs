@@ -74,10 +74,12 @@ fn evaluate(place: &Place, what: &SlmEvaluate) -> Result<(), Exit> {
 fn predict(place: &Place, what: &SlmTexts) -> Result<(), Exit> {
     let texts = texts(what)?;
     let told = direct::predict(&what.model, &texts, &serving(place, what)?);
-    for (text, told) in texts.iter().zip(told.map_err(exit)?) {
+    for (index, told) in told.map_err(exit)?.into_iter().enumerate() {
         if told.get("only_unknown_tokens").is_some() {
+            // Its number, as it may be private and end in a log.
             warn(&format!(
-                "`{text}` holds no token the model knows; what is said of it means nothing"
+                "text {} holds no token the model knows; what is said of it means nothing",
+                index + 1
             ));
         }
         println!("{told}");
@@ -174,7 +176,7 @@ fn serving(place: &Place, what: &SlmTexts) -> Result<Serving, Exit> {
 
 fn threads(given: Option<usize>) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    given.unwrap_or_else(cores).max(1)
+    given.unwrap_or_else(cores)
 }
 
 /// The ONNX Runtime library: the one given, or the one beside the nearest `plugins/`.

@@ -8,6 +8,11 @@ use crate::workflow::Export;
 use super::labels::Labels;
 use super::scope::Scope;
 
+/// Endings of formats in which nothing is written.
+const OTHERS: [&str; 9] = [
+    "csv", "tsv", "parquet", "arrow", "xlsx", "zst", "gz", "zip", "bz2",
+];
+
 pub(super) fn check(scope: Scope<'_>, labels: &Labels, report: &mut Report) {
     let exports = &scope.workflow.exports;
     for (index, export) in exports.iter().enumerate() {
@@ -15,6 +20,11 @@ pub(super) fn check(scope: Scope<'_>, labels: &Labels, report: &mut Report) {
         let Some(path) = export.path.given() else {
             continue;
         };
+        let ending = path.value.text.rsplit('.').next().unwrap_or_default();
+        if OTHERS.contains(&ending.to_ascii_lowercase().as_str()) {
+            let path_of = path.value.text.clone();
+            report.error(path.place, Problem::ExportFormat { path: path_of });
+        }
         let mut before = exports[..index]
             .iter()
             .filter_map(|other| other.path.given());
