@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use noisegate_engine::{Event, Observer};
 
+use crate::exit::Exit;
 use crate::show::plain;
 
 /// Draws bars on a terminal; elsewhere prints a line when a step starts and ends.
@@ -92,6 +93,13 @@ impl Bars {
 }
 
 impl Observer for Bars {
+    fn asked_again_to_stop(&self) {
+        let text =
+            "stopped at once, without waiting for the step; what had been charged stays charged";
+        let exit = Exit::Interrupted(text.to_owned());
+        std::process::exit(exit.report_code().into());
+    }
+
     fn saw(&self, event: &Event) {
         match event {
             Event::RunStarted { workflow, steps } => {

@@ -162,7 +162,11 @@ impl<'a> Driver<'a> {
                     };
                     actions = state.take(message);
                 }
-                () = &mut stop, if !asked_to_stop => {
+                () = &mut stop => {
+                    stop.set(stop_signal());
+                    if asked_to_stop {
+                        self.environment.observer.asked_again_to_stop();
+                    }
                     asked_to_stop = true;
                     self.environment.cancel.store(true, Ordering::Relaxed);
                 }

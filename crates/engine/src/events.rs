@@ -133,6 +133,10 @@ pub enum Event {
 pub trait Observer: Send + Sync {
     /// Called for each event, from the thread on which it happened.
     fn saw(&self, event: &Event);
+
+    /// Called when the run is asked to stop a second time, or more often: a step may not have
+    /// heard the first time. Whoever started the run may then end the process, as a kill would.
+    fn asked_again_to_stop(&self) {}
 }
 
 /// The run's event log.

@@ -27,9 +27,14 @@ impl Step for Fake {
     }
 }
 
-struct Quiet;
+/// Counts how often the run was asked to stop once more.
+struct Quiet(Arc<AtomicUsize>);
 impl Observer for Quiet {
     fn saw(&self, _: &Event) {}
+
+    fn asked_again_to_stop(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn catalog(cores: Cores) -> Catalog {
@@ -86,6 +91,7 @@ struct Stage {
     home: tempfile::TempDir,
     registry: Registry,
     cancel: AtomicBool,
+    asked_again: Arc<AtomicUsize>,
 }
 
 impl Stage {
@@ -98,6 +104,7 @@ impl Stage {
             home,
             registry,
             cancel: AtomicBool::new(false),
+            asked_again: Arc::default(),
         }
     }
 
@@ -136,7 +143,7 @@ impl Stage {
                 cores: 2,
                 memory_bytes: 1 << 30,
             },
-            observer: &Quiet,
+            observer: &Quiet(self.asked_again.clone()),
             cancel: &self.cancel,
         };
         drive(plan, &environment).unwrap()
@@ -317,6 +324,25 @@ fn a_run_that_is_asked_to_stop_ends_as_interrupted() {
     assert_ne!(outcome.ending, Ending::Done);
     assert_eq!(outcome.steps["two"], StepState::Skipped);
     assert!(outcome.failure.is_none());
+}
+
+#[cfg(unix)]
+#[test]
+fn whoever_is_asked_twice_is_told() {
+    let mut stage = Stage::new();
+    let heard = stage.asked_again.clone();
+    stage.step("test:wait", move |context| {
+        while heard.load(Ordering::Relaxed) == 0 {
+            std::thread::sleep(Duration::from_millis(50));
+            let mut kill = std::process::Command::new("kill");
+            let asked = kill.args(["-TERM", &std::process::id().to_string()]);
+            assert!(asked.status().unwrap().success());
+        }
+        assert!(context.cancelled());
+        Err(StepFailure::Cancelled)
+    });
+    let outcome = stage.run(&plan(&step("one", "test:wait", "data.notes"), Cores::One));
+    assert_eq!(outcome.ending, Ending::Interrupted);
 }
 
 #[test]
