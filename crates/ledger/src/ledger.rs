@@ -30,7 +30,9 @@ use crate::store::Store;
 use crate::verify::{check_anchor, data_sets, read_output};
 use crate::{DataSet, Digest, Verified, verify};
 
-const NAME_BYTES_MAX: usize = 256;
+const UNIT_BYTES_MAX: usize = 256;
+/// As long as a path may be, since that is what a data set's name is.
+const DATA_SET_BYTES_MAX: usize = 4096;
 const NOTE_BYTES_MAX: usize = 1024;
 
 /// Where a ledger lies and how it is opened.
@@ -143,7 +145,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::BadText`] for an empty reason.
     pub fn set_cap(&mut self, data_set: &str, cap: Cap, reason: &str) -> Result<()> {
-        check_text("name of a data set", data_set, NAME_BYTES_MAX)?;
+        check_text("name of a data set", data_set, DATA_SET_BYTES_MAX)?;
         check_text("reason", reason, NOTE_BYTES_MAX)?;
         self.write(|pen| pen.append_cap(data_set, cap, None, reason))
     }
@@ -157,9 +159,9 @@ impl Ledger {
     /// [`Error::BadText`]; in each case nothing is charged or registered and nothing private may be
     /// read.
     pub fn reserve(&mut self, request: &Request) -> Result<Outcome> {
-        check_text("name of a data set", &request.data_set, NAME_BYTES_MAX)?;
+        check_text("name of a data set", &request.data_set, DATA_SET_BYTES_MAX)?;
         check_text("note", &request.note, NOTE_BYTES_MAX)?;
-        check_text("privacy unit", &request.unit, NAME_BYTES_MAX)?;
+        check_text("privacy unit", &request.unit, UNIT_BYTES_MAX)?;
         if request.events.is_empty() {
             return Err(Error::NothingCharged {
                 data_set: request.data_set.clone(),

@@ -570,3 +570,16 @@ fn an_export_tells_every_charge_and_entry() {
     assert_eq!(json["head"]["count"], 5);
     assert_eq!(json["public_key"], ledger.public_key().to_string());
 }
+
+#[test]
+fn a_data_set_may_lie_as_deep_as_a_path_goes() {
+    let site = Site::new();
+    let mut ledger = site.open();
+    for (length, fits) in [(4096, true), (4097, false)] {
+        let mut request = request(3.0, "a");
+        request.data_set = "/".repeat(length);
+        request.cap = Some(cap(9.0));
+        request.data = Digest::of(&length.to_le_bytes());
+        assert_eq!(ledger.reserve(&request).is_ok(), fits, "{length}");
+    }
+}
