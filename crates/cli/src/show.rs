@@ -190,8 +190,8 @@ mod tests {
     #[test]
     fn no_text_steers_the_terminal() {
         assert_eq!(
-            plain("a\u{1b}[2J\u{9b}1m\r\n\tb\u{7}"),
-            "a\\u{1b}[2J\\u{9b}1m\\r\n\tb\\u{7}"
+            plain("a\u{1b}[2J\u{9b}1m\r\n\tb\u{7}\u{202e}c"),
+            "a\\u{1b}[2J\\u{9b}1m\\r\n\tb\\u{7}\\u{202e}c"
         );
         let text = shown("a = \"\u{1b}]0;title\u{7}\"\r\nb = \"\u{9b}2J\"\r\n");
         assert!(

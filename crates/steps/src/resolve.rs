@@ -133,7 +133,8 @@ impl<'a> Secrets<'a> {
     }
 }
 
-/// Whether the file of `path` has another name, below `folder` and not below `but`.
+/// Whether the file of `path` has another name, below `folder` and not below `but`; also if that
+/// cannot be told.
 fn linked_below(path: &Path, folder: &Path, but: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -147,7 +148,13 @@ fn linked_below(path: &Path, folder: &Path, but: &Path) -> bool {
     };
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            // Removed by another run in the meantime.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(_) => return true,
+        };
+        for entry in entries.flatten() {
             let (path, kind) = (entry.path(), entry.file_type());
             match kind {
                 Ok(kind) if kind.is_dir() && path != but => folders.push(path),
