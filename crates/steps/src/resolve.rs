@@ -274,7 +274,10 @@ pub struct Row {
 /// [`StepFailure::BadInput`] with file and line; private text is never quoted.
 pub fn read_data(input: &Input) -> Result<Vec<Row>, StepFailure> {
     let Input::Data {
-        data, path, labels, ..
+        data,
+        path,
+        file,
+        labels,
     } = input
     else {
         return Err(StepFailure::Failed(
@@ -296,7 +299,7 @@ pub fn read_data(input: &Input) -> Result<Vec<Row>, StepFailure> {
     };
     let bad =
         |error: records::Error| StepFailure::BadInput(format!("data set `{}`: {error}", data.name));
-    let rows = read_rows(input, path, &options)?;
+    let rows = read_rows(data, path, file.as_ref(), &options)?;
     if labels.is_empty() {
         let unlabelled = |row: records::Record| Row {
             text: row.text,
@@ -322,27 +325,24 @@ pub fn read_data(input: &Input) -> Result<Vec<Row>, StepFailure> {
 /// The rows of a data set, of the file that was found when the run began: a public one must not
 /// have become another, private file since.
 fn read_rows(
-    input: &Input,
+    data: &PlannedData,
     path: &Path,
+    file: Option<&FileId>,
     options: &ReadOptions,
 ) -> Result<Vec<records::Record>, StepFailure> {
-    let Input::Data { data, file, .. } = input else {
-        return Ok(Vec::new());
-    };
-    let bad = |error: &dyn std::fmt::Display| {
-        StepFailure::BadInput(format!("data set `{}`: {error}", data.name))
-    };
     let the_same = || match file {
-        Some(file) if FileId::of(path).is_ok_and(|now| now == *file) => Ok(()),
         None => Ok(()),
-        Some(_) => Err(bad(&format!(
-            "`{}` was replaced by another file after the run began; run again when nobody \
-             replaces it",
+        Some(file) if FileId::of(path).is_ok_and(|now| now == *file) => Ok(()),
+        Some(_) => Err(StepFailure::Refused(format!(
+            "data set `{}`: `{}` was replaced by another file after the run began; run again when \
+             nobody replaces it",
+            data.name,
             path.display()
         ))),
     };
     the_same()?;
-    let rows = records::read_all(path, options).map_err(|error| bad(&error))?;
+    let rows = records::read_all(path, options)
+        .map_err(|error| StepFailure::BadInput(format!("data set `{}`: {error}", data.name)))?;
     the_same()?;
     Ok(rows)
 }
@@ -353,7 +353,10 @@ fn read_rows(
 /// # Errors
 /// [`StepFailure::BadInput`] with file and line.
 pub fn read_documents(input: &Input) -> Result<Vec<(Option<String>, String)>, StepFailure> {
-    let Input::Data { data, path, .. } = input else {
+    let Input::Data {
+        data, path, file, ..
+    } = input
+    else {
         return Err(StepFailure::Failed(
             "a data set was expected here".to_owned(),
         ));
@@ -368,7 +371,7 @@ pub fn read_documents(input: &Input) -> Result<Vec<(Option<String>, String)>, St
         kind: data.format.map(|format| file_kind(path, format)),
         ..ReadOptions::default()
     };
-    let rows = read_rows(input, path, &options)?;
+    let rows = read_rows(data, path, file.as_ref(), &options)?;
     Ok(rows.into_iter().map(|row| (row.label, row.text)).collect())
 }
 
