@@ -52,6 +52,17 @@ pub enum Error {
         /// What the column is for: `text`, `label` or `unit`.
         role: &'static str,
     },
+    /// A column that is there twice: which of the two is meant, such as the patient that a row
+    /// counts for, is not guessed at.
+    #[error("`{}` line {line}: `{column}` is there twice; keep one of the two, or rename one", path.display())]
+    DoubleColumn {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1 (the header line of a CSV file).
+        line: u64,
+        /// The column.
+        column: String,
+    },
     /// Bytes that are not UTF-8.
     #[error("`{}` line {line}: byte {offset} of the (uncompressed) file is not UTF-8; convert the file to UTF-8", path.display())]
     NotUtf8 {

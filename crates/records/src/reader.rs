@@ -239,6 +239,14 @@ impl Place {
         }
     }
 
+    fn double_column(&self, line: u64, column: &str) -> Error {
+        Error::DoubleColumn {
+            path: self.path.clone(),
+            line,
+            column: column.to_owned(),
+        }
+    }
+
     /// A record from its cells, once they are text.
     fn record(
         &self,

@@ -120,6 +120,35 @@ fn a_missing_column_is_named_and_nothing_of_the_file_is_shown() {
 }
 
 #[test]
+fn a_column_that_is_there_twice_is_refused() {
+    let csv = b"text,label,text\na,b,c\n";
+    let jsonl =
+        b"{\"text\":\"a\",\"label\":\"b\"}\n{\"text\":\"a\",\"label\":\"b\",\"label\":\"c\"}\n";
+    for (name, content, at, twice) in [
+        ("r.csv", &csv[..], 1, "text"),
+        ("r.jsonl", jsonl, 2, "label"),
+    ] {
+        let error = fault(name, content);
+        assert!(
+            matches!(&error, Error::DoubleColumn { line, column, .. } if *line == at && column == twice),
+            "{error:?}"
+        );
+    }
+    // A column that nobody asked for may be there as often as it likes.
+    for (name, content) in [
+        ("r.csv", &b"text,label,x,x\na,b,1,2\n"[..]),
+        (
+            "r.jsonl",
+            b"{\"text\":\"a\",\"x\":1,\"x\":[{}],\"label\":\"b\"}\n",
+        ),
+    ] {
+        let (_folder, path) = file(name, content);
+        let rows = read_all(&path, &ReadOptions::default()).unwrap();
+        assert_eq!(rows, [Record::labelled("a", "b")]);
+    }
+}
+
+#[test]
 fn bytes_that_are_not_utf8_are_placed_by_line_and_offset() {
     let at = |name, bytes: &[u8]| match fault(name, bytes) {
         Error::NotUtf8 { line, offset, .. } => (line, offset),

@@ -40,10 +40,12 @@ impl CsvRows {
             });
         }
         let find = |column: &str, role| {
-            header
-                .iter()
-                .position(|name| name == column)
-                .ok_or_else(|| place.missing_column(1, column, role))
+            let mut found = (0..header.len()).filter(|&index| &header[index] == column);
+            match (found.next(), found.next()) {
+                (Some(index), None) => Ok(index),
+                (None, _) => Err(place.missing_column(1, column, role)),
+                (Some(_), Some(_)) => Err(place.double_column(1, column)),
+            }
         };
         Ok(Self {
             text: find(&columns.text, "text")?,

@@ -1,8 +1,10 @@
 //! JSON Lines: one object a line, blank lines skipped.
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 
-use serde_json::{Map, Value};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
 
 use super::{LIST_SEPARATOR, LabelForm, Place};
 use crate::source::{RowBudget, Utf8Guard};
@@ -67,24 +69,37 @@ impl JsonlRows {
     fn parse(&self, row: &[u8], place: &Place) -> Result<Record> {
         let line = self.line;
         // serde_json's own message may quote a value; only its column is passed on.
-        let mut object: Map<String, Value> = serde_json::from_slice(row).map_err(|error| {
-            let problem = match error.classify() {
-                serde_json::error::Category::Data => "the row is not a JSON object".to_owned(),
-                serde_json::error::Category::Eof => {
-                    "the JSON ends early, a bracket or quote is not closed".to_owned()
-                }
-                _ => format!("not valid JSON at column {}", error.column()),
-            };
-            place.malformed(line, problem)
-        })?;
-        let text = match take(&mut object, &self.columns.text, "text", line, place)? {
+        let mut json = serde_json::Deserializer::from_slice(row);
+        let cells = Wanted(&self.columns).deserialize(&mut json);
+        let cells = cells
+            .and_then(|cells| json.end().map(|()| cells))
+            .map_err(|error| {
+                let problem = match error.classify() {
+                    serde_json::error::Category::Data => "the row is not a JSON object".to_owned(),
+                    serde_json::error::Category::Eof => {
+                        "the JSON ends early, a bracket or quote is not closed".to_owned()
+                    }
+                    _ => format!("not valid JSON at column {}", error.column()),
+                };
+                place.malformed(line, problem)
+            })?;
+        if let Some(column) = cells.twice {
+            return Err(place.double_column(line, column));
+        }
+        let take = |column: &str, role| {
+            let found = cells.values.iter().find(|(name, _)| *name == column);
+            // Two roles may name the same column, so it is copied.
+            let value = found.map(|(_, value)| value.clone());
+            value.ok_or_else(|| place.missing_column(line, column, role))
+        };
+        let text = match take(&self.columns.text, "text")? {
             Value::String(text) => text,
             _ => {
                 let problem = format!("`{}` is not a string", self.columns.text);
                 return Err(place.malformed(line, problem));
             }
         };
-        let mut cell = |column: &Option<String>, role| -> Result<Option<Option<String>>> {
+        let cell = |column: &Option<String>, role| -> Result<Option<Option<String>>> {
             let Some(column) = column else {
                 return Ok(None);
             };
@@ -92,7 +107,7 @@ impl JsonlRows {
                 "label" => self.labels,
                 _ => LabelForm::One,
             };
-            match take(&mut object, column, role, line, place)? {
+            match take(column, role)? {
                 Value::Number(cell) if labels == LabelForm::Number => {
                     Ok(Some(Some(cell.to_string())))
                 }
@@ -131,16 +146,63 @@ fn joined(cells: &[Value]) -> std::result::Result<String, &'static str> {
     Ok(labels.join(&LIST_SEPARATOR.to_string()))
 }
 
-/// Takes one column. Two roles may name the same column, so it is copied, not removed.
-fn take(
-    object: &mut Map<String, Value>,
-    column: &str,
-    role: &'static str,
-    line: u64,
-    place: &Place,
-) -> Result<Value> {
-    object
-        .get(column)
-        .cloned()
-        .ok_or_else(|| place.missing_column(line, column, role))
+/// Reads the columns that are wanted out of an object, and passes over the others.
+#[derive(Clone, Copy)]
+struct Wanted<'a>(&'a Columns);
+
+/// What an object holds of the columns that are wanted.
+struct Cells<'a> {
+    values: Vec<(&'a str, Value)>,
+    twice: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    fn named(self, key: &str) -> Option<&'a str> {
+        let Columns { text, label, unit } = self.0;
+        [Some(text), label.as_ref(), unit.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|column| *column == key)
+            .map(String::as_str)
+    }
+}
+
+impl<'a, 'de> DeserializeSeed<'de> for Wanted<'a> {
+    type Value = Cells<'a>;
+
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        json: D,
+    ) -> std::result::Result<Cells<'a>, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'a, 'de> Visitor<'de> for Wanted<'a> {
+    type Value = Cells<'a>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(
+        self,
+        mut object: M,
+    ) -> std::result::Result<Cells<'a>, M::Error> {
+        let mut cells = Cells {
+            values: Vec::new(),
+            twice: None,
+        };
+        while let Some(key) = object.next_key::<String>()? {
+            let Some(column) = self.named(&key) else {
+                object.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if cells.values.iter().any(|(name, _)| *name == column) {
+                cells.twice = Some(column);
+            }
+            cells.values.push((column, object.next_value()?));
+        }
+        Ok(cells)
+    }
 }
