@@ -49,7 +49,7 @@ pub fn catalog(plugins: &Plugins) -> Catalog {
     }
 }
 
-fn host_steps() -> Vec<StepSignature> {
+pub(crate) fn host_steps() -> Vec<StepSignature> {
     vec![
         cluster(),
         nearest_centroid(),
@@ -140,6 +140,7 @@ fn judge() -> StepSignature {
         .with(chat())
         .with(device())
         .with(seed())
+        .together(crate::together::judge)
         .weight(all_cores(2 * GIB))
 }
 
@@ -168,6 +169,7 @@ fn augment() -> StepSignature {
         .with(chat())
         .with(device())
         .with(seed())
+        .together(crate::together::augment)
         .weight(all_cores(2 * GIB))
 }
 
@@ -271,6 +273,7 @@ fn pretrain() -> StepSignature {
             .help("share of the budget after which they fall"),
     )
     .with(seed())
+    .together(crate::together::pretrain)
     .weight(all_cores(6 * GIB))
 }
 

@@ -36,6 +36,7 @@ pub mod resolve;
 pub mod samples;
 pub mod schedule;
 pub mod slm;
+mod together;
 pub mod trial;
 pub mod with;
 

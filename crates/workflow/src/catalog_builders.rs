@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::catalog::{
     Arity, OutputSpec, ParamKind, ParamSpec, Placement, PortSpec, PortType, StepSignature,
-    TextCheck, Weight,
+    TextCheck, TogetherCheck, Weight,
 };
 
 impl StepSignature {
@@ -25,6 +25,7 @@ impl StepSignature {
             reads: Vec::new(),
             makes: Vec::new(),
             with: Vec::new(),
+            together: None,
             weight: Weight::default(),
             help: help.to_owned(),
             manifest: None,
@@ -50,6 +51,13 @@ impl StepSignature {
     #[must_use]
     pub fn with(mut self, param: ParamSpec) -> Self {
         self.with.push(param);
+        self
+    }
+
+    /// Sets what the parameters must be beside each other and beside the inputs.
+    #[must_use]
+    pub fn together(mut self, check: TogetherCheck) -> Self {
+        self.together = Some(check);
         self
     }
 

@@ -107,6 +107,8 @@ pub enum Problem {
     },
     #[error("`{path}` cannot be used: {why}")]
     UnusableText { path: String, why: String },
+    #[error("`{path}` does not go with the rest of the step: {why}")]
+    Clash { path: String, why: String },
     #[error("`{path}` is empty")]
     Empty { path: String },
     #[error("one of the entries of `{path}` is empty")]

@@ -70,8 +70,8 @@ mod workflow;
 
 pub use artifact::{ArtifactId, ReferenceError};
 pub use catalog::{
-    Arity, Catalog, Cores, OutputSpec, ParamKind, ParamSpec, Placement, PluginSignature, PortSpec,
-    PortType, StepSignature, TextCheck, Weight,
+    Arity, Catalog, Clash, Cores, OutputSpec, ParamKind, ParamSpec, Placement, PluginSignature,
+    PortSpec, PortType, StepSignature, TextCheck, Together, TogetherCheck, Weight,
 };
 pub use diagnostics::{Diagnostic, Diagnostics, Related, Severity};
 pub use error::{Problem, Setting, Spent, Thing, Wanted};

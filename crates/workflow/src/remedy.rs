@@ -20,6 +20,7 @@ impl Problem {
             Self::OutOfRange { .. } => "out-of-range",
             Self::UnknownChoice { .. } => "unknown-choice",
             Self::UnusableText { .. } => "unusable-text",
+            Self::Clash { .. } => "parameters-clash",
             Self::Empty { .. } | Self::EmptyEntry { .. } => "empty-value",
             Self::Repeated { .. } => "repeated-value",
             Self::BadName { .. } => "bad-name",
@@ -115,6 +116,7 @@ impl Problem {
             Self::WrongType { wanted, .. } => format!("write {wanted}{}", example(wanted)),
             Self::OutOfRange { range, .. } => format!("choose a value that is {range}"),
             Self::UnknownChoice { choices, .. } => choices.hint("choices"),
+            Self::Clash { .. } => "change this parameter, or what it goes with".into(),
             Self::UnusableText { .. } => "change the text, or leave the parameter out".into(),
             Self::Empty { .. } => "give it a value, or remove the key".into(),
             Self::EmptyEntry { .. } => {

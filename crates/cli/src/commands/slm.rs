@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use noisegate_engine::{Event, Observer, StepFailure};
 use noisegate_steps::slm::direct::{self, Bench, Reading, RowsFile, Serving};
 use noisegate_steps::slm::{evaluate_signature, train_signature};
+use noisegate_workflow::PortType;
 use serde_json::{Map, Value};
 
 use crate::args::Place;
@@ -28,7 +29,9 @@ pub fn slm(place: &Place, what: &SlmCommand) -> Result<(), Exit> {
 }
 
 fn train(place: &Place, what: &SlmTrain) -> Result<(), Exit> {
-    let with = direct::parameters(&train_signature(), &what.parameters.0).map_err(exit)?;
+    let reads = what.base.as_ref().map(|_| ("base", PortType::Encoder));
+    let with = direct::parameters(&train_signature(), &what.parameters.0, reads.as_slice())
+        .map_err(exit)?;
     let mut files = Vec::new();
     for (given, released) in [(&what.records, false), (&what.released, true)] {
         for text in given {
@@ -51,7 +54,7 @@ fn train(place: &Place, what: &SlmTrain) -> Result<(), Exit> {
 }
 
 fn evaluate(place: &Place, what: &SlmEvaluate) -> Result<(), Exit> {
-    let with = direct::parameters(&evaluate_signature(), &what.parameters.0).map_err(exit)?;
+    let with = direct::parameters(&evaluate_signature(), &what.parameters.0, &[]).map_err(exit)?;
     let file = named(&what.records.display().to_string(), false);
     let (baseline, out) = (what.baseline.as_deref(), what.out.as_deref());
     let (table, json) = with_bars(place, what.threads, with, "evaluate", |bench| {

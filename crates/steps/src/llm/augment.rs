@@ -150,7 +150,7 @@ fn output_regex(context: &StepContext<'_>) -> Result<Option<String>, StepFailure
 }
 
 /// The pattern, without the anchors that many write: whole texts are meant in any case.
-fn without_anchors(pattern: &str) -> Option<String> {
+pub(crate) fn without_anchors(pattern: &str) -> Option<String> {
     let pattern = pattern.strip_prefix('^').unwrap_or(pattern);
     let pattern = match pattern.strip_suffix('$') {
         Some(before) if !before.ends_with('\\') => before,

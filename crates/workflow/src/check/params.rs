@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::catalog::{ParamSpec, StepSignature};
+use crate::catalog::{Clash, ParamSpec, StepSignature, Together, TogetherCheck};
 use crate::diagnostics::Report;
 use crate::error::Problem;
 use crate::near::Choices;
@@ -68,6 +68,22 @@ fn resolve_one(
         .and_then(|value| looked_at(spec, value, path, node.from_param.as_deref()))
         .map_err(|problem| report.error(node.place, problem))
         .ok()
+}
+
+/// Parameters that are each fine, beside each other and beside what the step reads.
+pub(super) fn together(
+    step: &Step,
+    check: TogetherCheck,
+    given: &Together<'_>,
+    report: &mut Report,
+) {
+    let Err(Clash { param, why }) = check(given) else {
+        return;
+    };
+    let node = step.with.iter().find(|(name, _)| name.value == param);
+    let path = format!("steps.{}.with.{param}", step.name.value);
+    let place = node.map_or(step.name.place, |(_, node)| node.place);
+    report.error(place, Problem::Clash { path, why });
 }
 
 fn looked_at(

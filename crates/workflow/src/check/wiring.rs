@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 use crate::artifact::ArtifactId;
-use crate::catalog::{Arity, PortSpec, PortType, StepSignature};
+use crate::catalog::{Arity, PortSpec, PortType, StepSignature, Together};
 use crate::diagnostics::Report;
 use crate::error::{Problem, Wanted};
 use crate::name::SiteName;
@@ -107,6 +107,18 @@ fn wire_step<'a>(scope: Scope<'a>, step: &'a Step, report: &mut Report) -> Wired
         }
     }
     wired.with = params::resolve(step, signature, report);
+    let sound = !wired.incomplete && wired.with.len() == signature.with.len();
+    if let (Some(check), true) = (signature.together, sound) {
+        let sources = wired.sources();
+        let reads: Vec<_> = sources
+            .map(|(port, source)| (port.name.as_str(), source.holds))
+            .collect();
+        let given = Together {
+            with: &wired.with,
+            reads: &reads,
+        };
+        params::together(step, check, &given, report);
+    }
     wired
 }
 

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 
 use noisegate_engine::StepFailure;
-use noisegate_workflow::{ParamKind, ParamSpec, StepSignature};
+use noisegate_workflow::{Clash, ParamKind, ParamSpec, PortType, StepSignature, Together};
 use serde_json::{Map, Value, json};
 
 use crate::slm::bad_input;
 
 /// Every parameter of a step: what was given as text, checked, and the defaults of the rest.
+/// `reads` says what the step reads, where its parameters depend on that.
 ///
 /// # Errors
 /// [`StepFailure::BadInput`] with the parameter, its value, and what would be right.
 pub fn parameters(
     signature: &StepSignature,
     given: &BTreeMap<String, String>,
+    reads: &[(&str, PortType)],
 ) -> Result<Map<String, Value>, StepFailure> {
     let mut with = Map::new();
     for spec in &signature.with {
@@ -24,7 +26,11 @@ pub fn parameters(
         };
         with.insert(spec.name.clone(), value);
     }
-    Ok(with)
+    let given = Together { with: &with, reads };
+    match signature.together.map(|check| check(&given)) {
+        Some(Err(Clash { param, why })) => Err(bad_input(format!("`{param}`: {why}"))),
+        _ => Ok(with),
+    }
 }
 
 fn parse(spec: &ParamSpec, text: &str) -> Result<Value, StepFailure> {

@@ -31,7 +31,10 @@ pub fn train_signature() -> StepSignature {
     for parameter in all.into_iter().flatten() {
         signature = signature.with(parameter);
     }
-    signature.with(seed()).weight(all_cores(3 * GIB))
+    signature
+        .with(seed())
+        .together(crate::together::train)
+        .weight(all_cores(3 * GIB))
 }
 
 fn heads() -> Vec<ParamSpec> {
