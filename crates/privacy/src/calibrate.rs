@@ -23,8 +23,8 @@ const MULTIPLIER_MIN: f64 = 0.01;
 const MULTIPLIER_MAX: f64 = 1e6;
 /// Relative width at which the search for a multiplier stops.
 const MULTIPLIER_TOLERANCE: f64 = 1e-4;
-/// Steps searched.
-const STEPS_MAX: u64 = 1 << 40;
+/// The most steps that [`steps`] looks for.
+pub const STEPS_MAX: u64 = 1 << 40;
 
 /// The smallest noise multiplier, to 0.01 %, at which `steps` releases and
 /// whatever `other` events the plan has meet the target.
@@ -67,7 +67,8 @@ pub fn noise_multiplier(
     Ok(NoiseMultiplier::new(sigma)?)
 }
 
-/// The most steps that meet the target at that multiplier, together with the `other` events.
+/// The most steps that meet the target at that multiplier, together with the `other` events;
+/// [`STEPS_MAX`] if that many do.
 ///
 /// # Errors
 /// [`AccountantError::Unreachable`] if not even one does.
@@ -100,6 +101,9 @@ pub fn steps(
     }
     while low < STEPS_MAX && meets(low * 2, true) {
         low *= 2;
+    }
+    if low >= STEPS_MAX {
+        return Ok(STEPS_MAX);
     }
     let mut high = low * 2;
     while high - low > 1 {
@@ -207,6 +211,13 @@ mod tests {
             epsilon_of(&target, 1.0, most + most / 500 + 1, &[]) > 2.0,
             "{most} steps"
         );
+    }
+
+    #[test]
+    fn a_number_of_steps_beyond_the_search_is_its_end() {
+        let sigma = NoiseMultiplier::new(1e9).unwrap();
+        let most = steps(&target(2.0, 1e-5, 0.01), sigma, &[]).unwrap();
+        assert_eq!(most, STEPS_MAX);
     }
 
     #[test]

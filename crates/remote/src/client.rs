@@ -85,7 +85,7 @@ impl Client {
             .read_to_vec();
         match text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
             Ok(text) if status.is_success() => match parse(&text, &self.endpoint) {
-                Ok(answer) => Outcome::Answered(answer),
+                Ok(answer) => Outcome::Answered(self.without_key(answer)),
                 Err(problem) => Outcome::Again {
                     trouble: Trouble::Malformed(problem),
                     wait,
@@ -94,6 +94,18 @@ impl Client {
             Ok(text) => self.refused(address, status, &text, wait),
             Err(_) if !status.is_success() => self.refused(address, status, "", wait),
             Err(error) => self.unanswered(address, error),
+        }
+    }
+
+    /// The answer, kept and passed on from here, must not hold the key, should a server repeat it.
+    fn without_key(&self, answer: Answer) -> Answer {
+        match &self.key {
+            Some(key) => Answer {
+                text: key.blot(&answer.text),
+                model: key.blot(&answer.model),
+                ..answer
+            },
+            None => answer,
         }
     }
 

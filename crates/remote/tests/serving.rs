@@ -283,6 +283,21 @@ fn after_a_failure_only_what_is_missing_is_asked_again() {
 }
 
 #[test]
+fn a_key_that_a_server_repeats_in_an_answer_goes_no_further() {
+    let stub = Stub::start(|_, seen| {
+        Reply::answer(
+            seen,
+            &format!("you sent {}", seen.header("authorization").unwrap()),
+        )
+    });
+    let desk = Desk::at(&stub);
+    let asked = desk.ask(&questions(2)).unwrap();
+    assert_eq!(texts(&asked.answers), ["you sent Bearer [key]"; 2]);
+    let journal = std::fs::read_to_string(desk.folder.path().join("journal.jsonl")).unwrap();
+    assert!(!journal.contains(KEY), "{journal}");
+}
+
+#[test]
 fn a_raised_flag_stops_within_a_second_though_a_request_hangs() {
     let stub = Stub::start(|_, seen| Reply {
         delay: Duration::from_secs(20),

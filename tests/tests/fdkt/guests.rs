@@ -37,6 +37,33 @@ fn an_inspection_shows_limits_mechanism_and_sensitivity() {
 }
 
 #[test]
+fn a_component_that_no_step_would_run_ends_an_inspection_with_1() {
+    let story = Story::new();
+    std::fs::create_dir(story.path().join("guest")).unwrap();
+    for file in ["plugin.toml", "length-histogram.wasm"] {
+        let from = root().join("plugins/length-histogram").join(file);
+        std::fs::copy(from, story.path().join("guest").join(file)).unwrap();
+    }
+    let line = ["guest", "inspect", "guest/length-histogram.wasm"];
+    assert_eq!(story.tell(&line).code, Some(0));
+
+    let manifest = std::fs::read_to_string(story.path().join("guest/plugin.toml")).unwrap();
+    let at = manifest.find("sha256 = \"").unwrap() + 10;
+    let mut other = manifest.clone();
+    other.replace_range(at..at + 64, &"0".repeat(64));
+    story.write("guest/plugin.toml", &other);
+    let told = story.tell(&line);
+    assert_eq!(told.code, Some(1), "{}", told.err);
+    assert!(told.out.contains("pins another digest"), "{}", told.out);
+
+    story.write("guest/length-histogram.wasm", "no component");
+    let told = story.tell(&line);
+    assert_ne!(told.code, Some(0), "{}", told.out);
+    let all = told.out + &told.err;
+    assert!(all.contains("length-histogram.wasm"), "{all}");
+}
+
+#[test]
 fn a_trial_tells_of_each_record_and_charges_nothing() {
     let story = Story::new();
     story.write("sample.jsonl", "{\"text\": \"please refund the bill\", \"label\": \"a\"}\n{\"text\": \"\", \"label\": \"b\"}\n");

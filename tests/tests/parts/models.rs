@@ -121,3 +121,52 @@ with = { samples_per_label = 4, adapt_epochs = 0, retries_max = 0, rivals = 0 }
     assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
     assert!(events(&story).contains(r#""event":"step-text","step":"augment","text":""#));
 }
+
+#[test]
+fn a_model_trained_from_text_is_measured_on_other_text_and_goes_on_with_a_third() {
+    let steps = r#"
+[data.others]
+site = "server"
+path = "others.jsonl"
+private = false
+
+[steps.pretrain]
+uses = "llm:pretrain"
+site = "server"
+reads = { text = "data.released", held_out = "data.others" }
+with = { vocabulary = 300, hidden = 16, layers = 1, heads = 2, intermediate = 32, context = 32, batch = 4, tokens = 2000 }
+
+[steps.augment]
+uses = "llm:augment"
+site = "server"
+reads = { demonstrations = "data.released", model = "pretrain.model" }
+with = { samples_per_label = 1, adapt_epochs = 0, rivals = 0, tokens_max = 8 }
+
+[exports.report]
+from = "pretrain.report"
+path = "report.json"
+"#;
+    let story = story(steps);
+    let other = r#"{"text": "Please send my results by post", "label": "results"}"#;
+    story.write("others.jsonl", other);
+    let told = story.tell(&["run", "models.toml"]);
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    let report = std::fs::read_to_string(story.path().join("report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let bits = report["bits_per_byte"].as_f64().unwrap();
+    // Not a model at all would need eight.
+    assert!((0.5..8.0).contains(&bits), "{report}");
+    assert!(report["tokens"].as_u64().unwrap() >= 2000, "{report}");
+
+    // Held out is the corpus itself: nothing is left to train on.
+    let same = [
+        "run",
+        "models.toml",
+        "--set",
+        "data.others.path=samples.jsonl",
+    ];
+    let told = story.tell(&same);
+    assert_eq!(told.code, Some(2), "{}", told.err);
+    let why = "nothing of `released` is left to train on: each of its 4 documents";
+    assert!(told.err.contains(why), "{}", told.err);
+}

@@ -65,6 +65,12 @@ fn most_steps(target: &Calibrate, goal: &calibrate::Target, multiplier: f64) -> 
     if target.json {
         return show::json_line(&json!({ "steps": found }));
     }
-    println!("{found} steps");
+    // The search ends there, not the budget.
+    let at_least = if found == calibrate::STEPS_MAX {
+        "at least "
+    } else {
+        ""
+    };
+    println!("{at_least}{found} steps");
     Ok(())
 }

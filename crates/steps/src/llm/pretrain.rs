@@ -137,12 +137,19 @@ fn corpora(context: &StepContext<'_>, held_out: &[Document]) -> Result<Vec<Corpu
     let mut corpora = Vec::new();
     for ((input, weight), for_tokenizer) in inputs.iter().zip(weights).zip(for_tokenizer) {
         let mut documents = documents(std::slice::from_ref(input))?;
-        documents
-            .retain(|document| heading(document).is_none_or(|title| !headings.contains(&title)));
         let name = match input {
             Input::Data { data, .. } => data.name.to_string(),
             Input::Path { name, .. } => name.clone(),
         };
+        let before = documents.len();
+        documents
+            .retain(|document| heading(document).is_none_or(|title| !headings.contains(&title)));
+        if documents.is_empty() && before > 0 {
+            return Err(StepFailure::BadInput(format!(
+                "step `{}`: nothing of `{name}` is left to train on: each of its {before} documents has the title, or the first line, of one on port `held_out`; hold out others",
+                context.step.name
+            )));
+        }
         corpora.push(Corpus {
             name,
             weight,

@@ -2,7 +2,8 @@
 //!
 //! The component says what it imports and exports. What it is run under (memory, fuel,
 //! the mechanism) stands in the `plugin.toml` beside it, if there is one; the gate holds
-//! the guest to that whatever its code does.
+//! the guest to that whatever its code does. The exit code is 1 for a component that no step
+//! would run, and for one that its sources do not give again.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,7 +35,8 @@ pub fn inspect(which: &GuestWhich) -> Result<(), Exit> {
         Some(component) => limits(component, 1, Isolation::default()).map_err(Exit::failed)?,
         None => Limits::default(),
     };
-    let found = noisegate_sandbox::inspect(&bytes, &limits).map_err(Exit::wrong)?;
+    let found = noisegate_sandbox::inspect(&bytes, &limits)
+        .map_err(|error| Exit::Wrong(format!("`{}`: {error}", which.file.display())))?;
     let rebuild = which.rebuild.then(|| rebuild(&which.file, plugin.as_ref()));
     if which.json {
         show::json_line(&as_value(&found, plugin.as_ref(), rebuild.as_ref()))?;
@@ -49,9 +51,11 @@ pub fn inspect(which: &GuestWhich) -> Result<(), Exit> {
             );
         }
     }
-    match rebuild {
-        Some(Err(_)) => Err(Exit::Silent(1)),
-        _ => Ok(()),
+    let pinned = component.is_none_or(|it| it.sha256 == found.digest.to_string());
+    let rebuilt = !matches!(rebuild, Some(Err(_)));
+    match found.verdict.is_ok() && pinned && rebuilt {
+        true => Ok(()),
+        false => Err(Exit::Silent(1)),
     }
 }
 
