@@ -14,13 +14,24 @@ import sys
 T = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
 
+def student(count):
+    """Student's t at 95 % for the mean of `count` values.
+
+    Above the table by Abramowitz and Stegun, "Handbook of Mathematical Functions", 1964, 26.7.5."""
+    if count in T:
+        return T[count]
+    z, degrees = 1.959964, count - 1
+    terms = [z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384]
+    return sum(term / degrees**power for power, term in enumerate(terms))
+
+
 def spread(values):
     """Mean and half-width of its 95 % interval, in points."""
     values = list(values)
     mean = 100 * statistics.mean(values)
     if len(values) < 2:
         return mean, math.nan
-    return mean, 100 * T.get(len(values), 2.0) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, 100 * student(len(values)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def accuracies(results, name, arm):

@@ -50,11 +50,15 @@ impl ChatTemplate {
     }
 
     /// The template of a model folder: `chat_template.jinja`, else the one in
-    /// `tokenizer_config.json`.
+    /// `tokenizer_config.json`. Special tokens that the latter does not name are those of
+    /// `otherwise`.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Malformed`] for a `tokenizer_config.json` that is not JSON.
-    pub(crate) fn in_folder(folder: &Path) -> Result<Option<Self>> {
+    pub(crate) fn in_folder(
+        folder: &Path,
+        otherwise: BTreeMap<String, String>,
+    ) -> Result<Option<Self>> {
         let read =
             |path: &Path| std::fs::read_to_string(path).map_err(Error::io("read", path.to_owned()));
         let (config_path, file) = (
@@ -68,8 +72,10 @@ impl ChatTemplate {
                 problem: e.to_string(),
             })?;
         }
+        let mut known = otherwise;
+        known.extend(specials(&config));
         if file.exists() {
-            return Ok(Some(Self::new(&file, read(&file)?, specials(&config))));
+            return Ok(Some(Self::new(&file, read(&file)?, known)));
         }
         let source = match &config["chat_template"] {
             Json::String(source) => source.clone(),
@@ -82,7 +88,7 @@ impl ChatTemplate {
             },
             _ => return Ok(None),
         };
-        Ok(Some(Self::new(&config_path, source, specials(&config))))
+        Ok(Some(Self::new(&config_path, source, known)))
     }
 
     /// Its source.
@@ -261,7 +267,7 @@ mod tests {
     fn a_file_beside_comes_before_the_configuration_and_default_before_other_names() {
         let folder = tempfile::tempdir().unwrap();
         let source = || {
-            ChatTemplate::in_folder(folder.path())
+            ChatTemplate::in_folder(folder.path(), BTreeMap::new())
                 .unwrap()
                 .map(|t| t.source)
         };
@@ -275,7 +281,9 @@ mod tests {
         );
         assert_eq!(source().as_deref(), Some("d"));
         write("chat_template.jinja", "f");
-        let template = ChatTemplate::in_folder(folder.path()).unwrap().unwrap();
+        let template = ChatTemplate::in_folder(folder.path(), BTreeMap::new())
+            .unwrap()
+            .unwrap();
         assert_eq!(template.source(), "f");
         assert_eq!(template.special("bos_token"), Some("<b>"));
         assert_eq!(template.special("eos_token"), Some("<e>"));

@@ -178,9 +178,13 @@ fn means(
     furthest.sort_by(|a, b| distances[*b].total_cmp(&distances[*a]).then(a.cmp(b)));
     let mut furthest = furthest.into_iter();
     for (sum, size) in sums.iter_mut().zip(sizes) {
-        match (size, furthest.next()) {
-            (0, Some(point)) => sum.clone_from(&embeddings[point]),
-            _ => sum.iter_mut().for_each(|x| *x /= size.max(1) as f32),
+        match size {
+            0 => {
+                if let Some(point) = furthest.next() {
+                    sum.clone_from(&embeddings[point]);
+                }
+            }
+            _ => sum.iter_mut().for_each(|x| *x /= size as f32),
         }
     }
     sums
@@ -211,6 +215,15 @@ mod tests {
                 "{members:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_centre_without_points_moves_to_the_furthest_point() {
+        let points = [vec![0.0], vec![1.0], vec![9.0], vec![4.0]];
+        let assigned = [0, 0, 0, 0];
+        let distances = [0.0, 1.0, 81.0, 16.0];
+        let moved = means(&points, &assigned, &distances, 3);
+        assert_eq!(moved, [vec![3.5], vec![9.0], vec![4.0]]);
     }
 
     #[test]

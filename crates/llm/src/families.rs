@@ -86,6 +86,7 @@ pub(crate) struct Parts {
 pub(crate) fn describe(family: Family, json: &Value) -> Result<(Architecture, Parts), String> {
     let config = Config(json);
     let layers = config.size("num_hidden_layers")?;
+    let vocab = config.size("vocab_size")?;
     let heads = config.size("num_attention_heads")?;
     let hidden = config.size("hidden_size")?;
     let head = match config.optional_size("head_dim")? {
@@ -150,7 +151,7 @@ pub(crate) fn describe(family: Family, json: &Value) -> Result<(Architecture, Pa
     };
     let architecture = Architecture {
         family: family.name().to_owned(),
-        vocab: config.size("vocab_size")?,
+        vocab,
         hidden,
         intermediate: config.size("intermediate_size")?,
         heads,
@@ -176,9 +177,13 @@ pub(crate) fn describe(family: Family, json: &Value) -> Result<(Architecture, Pa
         logit_cap: capped("final_logit_softcapping", logit_cap)?.map(|cap| cap as f32),
         rotary,
         layers: layer_kinds(&config, family, layers)?,
-        begin: config.optional_size("bos_token_id")?.map(|id| id as u32),
+        begin: token(&config, "bos_token_id", vocab)?,
         end,
-        pad: config.optional_size("pad_token_id")?.map(|id| id as u32),
+        // A token that the model cannot emit need not be kept from being drawn.
+        pad: config
+            .optional_size("pad_token_id")?
+            .filter(|id| *id < vocab)
+            .map(|id| id as u32),
     };
     refuse_unknown(&config, family)?;
     Ok((architecture, parts(&config, family)?))
@@ -195,6 +200,16 @@ fn parts(config: &Config<'_>, family: Family) -> Result<Parts, String> {
             .flag("tie_word_embeddings")?
             .unwrap_or(family.is_gemma()),
     })
+}
+
+/// A token that the model must be able to read.
+fn token(config: &Config<'_>, key: &str, vocab: usize) -> Result<Option<u32>, String> {
+    match config.optional_size(key)? {
+        Some(id) if id >= vocab => Err(format!(
+            "`{key}` is {id}, but `vocab_size` is {vocab}: token ids end before it"
+        )),
+        id => Ok(id.map(|id| id as u32)),
+    }
 }
 
 fn refuse_unknown(config: &Config<'_>, family: Family) -> Result<(), String> {
@@ -322,6 +337,14 @@ fn rotary(
     }
     if family != Family::Gemma3 {
         return Ok(vec![table]);
+    }
+    if let Some(kind) = local["rope_type"]
+        .as_str()
+        .filter(|kind| *kind != "default")
+    {
+        return Err(format!(
+            "rotary scaling `{kind}` of sliding windows is not supported"
+        ));
     }
     let theta = number(local, "rope_theta")
         .or(number(json, "rope_local_base_freq"))

@@ -7,7 +7,8 @@
 //! Deliberately absent: pickled weights (they can run code), downloads, memory maps (a file that
 //! changes under a map is undefined behaviour; reading costs one copy).
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use sha2::{Digest, Sha256};
@@ -77,8 +78,10 @@ fn load_folder(folder: &Path, device: &Device) -> Result<LanguageModel> {
         collect(&folder.join(&file), &bytes, &mut tensors)?;
     }
     let decoder = assemble::hugging_face(tensors, family, &architecture, parts)?;
-    begin_and_end(folder, family, &tokenizer, &mut architecture)?;
-    let chat = ChatTemplate::in_folder(folder)?;
+    let said = Said::in_folder(folder)?;
+    said.hash(&mut hash);
+    begin_and_end(&said, family, &tokenizer, &mut architecture)?;
+    let chat = ChatTemplate::in_folder(folder, BTreeMap::new())?;
     if let Some(chat) = &chat {
         hash.update(chat.source());
         let end = chat.special("eos_token");
@@ -91,35 +94,78 @@ fn load_folder(folder: &Path, device: &Device) -> Result<LanguageModel> {
     Ok(model)
 }
 
+/// What a folder says beside its configuration, where it says anything.
+struct Said {
+    generation: Option<(PathBuf, Vec<u8>)>,
+    tokenizer: Option<(PathBuf, Vec<u8>)>,
+}
+
+impl Said {
+    fn in_folder(folder: &Path) -> Result<Self> {
+        let there = |file: &str| -> Result<_> {
+            let path = folder.join(file);
+            match path.exists() {
+                true => Ok(Some((path, read(folder, file)?))),
+                false => Ok(None),
+            }
+        };
+        Ok(Self {
+            generation: there("generation_config.json")?,
+            tokenizer: there("tokenizer_config.json")?,
+        })
+    }
+
+    fn hash(&self, hash: &mut Sha256) {
+        for (_, bytes) in self.generation.iter().chain(&self.tokenizer) {
+            hash.update(bytes);
+        }
+    }
+}
+
+fn malformed(path: &Path, problem: String) -> Error {
+    let path = path.to_owned();
+    Error::Malformed { path, problem }
+}
+
+fn json(path: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
+    serde_json::from_slice(bytes).map_err(|e| malformed(path, e.to_string()))
+}
+
 /// Which token begins a text is the tokenizer's business, and which ones end it is often said in
 /// `generation_config.json` alone.
 fn begin_and_end(
-    folder: &Path,
+    said: &Said,
     family: Family,
     tokenizer: &TextTokenizer,
     architecture: &mut Architecture,
 ) -> Result<()> {
-    match tokenizer.first_special()? {
-        Some(first) => architecture.begin = Some(first),
-        // A Llama without a word about it begins with its token; other families do not.
-        None if family != Family::Llama => architecture.begin = None,
-        None => {}
-    }
-    let path = folder.join("generation_config.json");
-    if !path.exists() {
-        return Ok(());
-    }
-    let malformed = |problem: String| Error::Malformed {
-        path: path.clone(),
-        problem,
+    let config = match &said.tokenizer {
+        Some((path, bytes)) => json(path, bytes)?,
+        None => serde_json::Value::Null,
     };
-    let json: serde_json::Value = serde_json::from_slice(&read(folder, "generation_config.json")?)
-        .map_err(|e| malformed(e.to_string()))?;
-    let ids = &json["eos_token_id"];
-    if !ids.is_null() {
-        let ids: TokenIds = serde_json::from_value(ids.clone())
-            .map_err(|_| malformed(format!("`eos_token_id` is {ids}")))?;
-        architecture.ends_with(ids.as_slice().iter().copied());
+    // A Llama without a word about it begins with its token; other families, and Llamas with
+    // another family's tokenizer, do not.
+    let of_llama = match config["tokenizer_class"].as_str() {
+        Some(class) => class.starts_with("Llama"),
+        None => true,
+    };
+    match (
+        tokenizer.first_special()?,
+        config["add_bos_token"].as_bool(),
+    ) {
+        (_, Some(false)) => architecture.begin = None,
+        (Some(first), _) => architecture.begin = Some(first),
+        (None, Some(true)) => {}
+        (None, None) if family == Family::Llama && of_llama => {}
+        (None, None) => architecture.begin = None,
+    }
+    if let Some((path, bytes)) = &said.generation {
+        let ids = &json(path, bytes)?["eos_token_id"];
+        if !ids.is_null() {
+            let ids: TokenIds = serde_json::from_value(ids.clone())
+                .map_err(|_| malformed(path, format!("`eos_token_id` is {ids}")))?;
+            architecture.ends_with(ids.as_slice().iter().copied());
+        }
     }
     Ok(())
 }
@@ -248,6 +294,62 @@ mod tests {
             }
         }
         assert_eq!(model.digest().len(), 64);
+    }
+
+    #[test]
+    fn whether_a_text_begins_with_a_token_is_as_the_tokenizer_says() {
+        let folder = exported();
+        edit_config(folder.path(), |json| json["bos_token_id"] = 3.into());
+        let begins = |config: Option<&str>| {
+            let path = folder.path().join("tokenizer_config.json");
+            match config {
+                Some(config) => std::fs::write(&path, config).unwrap(),
+                None => _ = std::fs::remove_file(&path),
+            }
+            load(folder.path(), &Device::Cpu).unwrap().begin_token()
+        };
+        let first = Some(3);
+        assert_eq!(begins(None), first);
+        assert_eq!(begins(Some(r#"{"add_bos_token": false}"#)), None);
+        assert_eq!(
+            begins(Some(r#"{"tokenizer_class": "GPT2Tokenizer"}"#)),
+            None
+        );
+        for says in [
+            r#"{"tokenizer_class": "LlamaTokenizerFast"}"#,
+            r#"{"add_bos_token": true, "tokenizer_class": "GPT2Tokenizer"}"#,
+        ] {
+            assert_eq!(begins(Some(says)), first, "{says}");
+        }
+    }
+
+    #[test]
+    fn what_ends_a_text_is_part_of_the_digest() {
+        let folder = exported();
+        let before = load(folder.path(), &Device::Cpu).unwrap();
+        let path = folder.path().join("generation_config.json");
+        std::fs::write(path, r#"{"eos_token_id": [0, 7]}"#).unwrap();
+        let after = load(folder.path(), &Device::Cpu).unwrap();
+        assert!(after.end_tokens().contains(&7) && !before.end_tokens().contains(&7));
+        assert_ne!(before.digest(), after.digest());
+    }
+
+    #[test]
+    fn tokens_outside_the_vocabulary_are_refused_or_let_be() {
+        let folder = exported();
+        let vocab = init::test_config().vocab_size;
+        edit_config(folder.path(), |json| json["pad_token_id"] = vocab.into());
+        // Nothing can draw it, so nothing need forbid it.
+        assert_eq!(
+            load(folder.path(), &Device::Cpu)
+                .unwrap()
+                .architecture()
+                .pad,
+            None
+        );
+        edit_config(folder.path(), |json| json["bos_token_id"] = vocab.into());
+        let message = refusal(folder.path());
+        assert!(message.contains("`bos_token_id` is"), "{message}");
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl LanguageModel {
     /// [`Error::ChatTemplate`], [`Error::Tokenizer`] from the library.
     pub fn encode_message(&self, message: &str) -> Result<Vec<u32>> {
         match &self.chat {
-            Some(chat) => self.tokenizer.encode(&chat.render(message)?),
+            Some(chat) => self.tokenizer.encode_framed(&chat.render(message)?),
             None => self.encode_prompt(message),
         }
     }

@@ -36,6 +36,8 @@ pub const SPLIT: &str = r" ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s+";
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
     inner: Tokenizer,
+    /// The same, but to which the marks of special tokens are text like any other.
+    literal: Tokenizer,
 }
 
 impl TextTokenizer {
@@ -57,12 +59,14 @@ impl TextTokenizer {
         // Files may carry padding or truncation, which would silently change lengths.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| e.to_string())?;
-        Ok(Self { inner })
+        Ok(Self::from_inner(inner))
     }
 
     /// Wraps a tokenizer built elsewhere.
     pub fn from_inner(inner: Tokenizer) -> Self {
-        Self { inner }
+        let mut literal = inner.clone();
+        literal.set_encode_special_tokens(true);
+        Self { inner, literal }
     }
 
     /// The library's own tokenizer.
@@ -119,7 +123,7 @@ impl TextTokenizer {
             .build()
             .into();
         inner.train(&mut trainer, texts).map_err(fail("train"))?;
-        Ok(Self { inner })
+        Ok(Self::from_inner(inner))
     }
 
     /// The bytes of a `tokenizer.json`.
@@ -133,30 +137,26 @@ impl TextTokenizer {
         })
     }
 
-    /// Token ids of a text, without any token that the text does not hold.
+    /// Token ids of a text, without any token that the text does not hold. It holds no special
+    /// ones: where it says `<|endoftext|>`, those are thirteen characters.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] from the library.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.inner
-            .encode_fast(text, false)
-            .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|e| Error::Tokenizer {
-                action: "encode",
-                problem: e.to_string(),
-            })
+        encode(&self.literal, text, false)
+    }
+
+    /// As [`Self::encode`] for a text that a chat template made, where marks such as
+    /// `<|im_start|>` are tokens.
+    pub(crate) fn encode_framed(&self, text: &str) -> Result<Vec<u32>> {
+        encode(&self.inner, text, false)
     }
 
     /// The special token that the tokenizer itself puts before every text, if any.
     pub(crate) fn first_special(&self) -> Result<Option<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast("", true)
-            .map_err(|e| Error::Tokenizer {
-                action: "encode",
-                problem: e.to_string(),
-            })?;
-        Ok(encoding.get_ids().first().copied())
+        let bare = encode(&self.inner, "a", false)?;
+        let first = encode(&self.inner, "a", true)?.first().copied();
+        Ok(first.filter(|first| bare.first() != Some(first)))
     }
 
     /// The text of some tokens; special tokens are left out.
@@ -184,6 +184,16 @@ impl TextTokenizer {
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
+}
+
+fn encode(tokenizer: &Tokenizer, text: &str, with_specials: bool) -> Result<Vec<u32>> {
+    tokenizer
+        .encode_fast(text, with_specials)
+        .map(|encoding| encoding.get_ids().to_vec())
+        .map_err(|e| Error::Tokenizer {
+            action: "encode",
+            problem: e.to_string(),
+        })
 }
 
 /// Merges in order of rank from tokens and scores: of two possible merges SentencePiece takes the
@@ -314,6 +324,40 @@ mod tests {
     fn too_small_a_vocabulary_is_refused() {
         let error = TextTokenizer::train(["some text"].into_iter(), 100).unwrap_err();
         assert!(error.to_string().contains("`vocab_size` is 100"));
+    }
+
+    #[test]
+    fn the_mark_of_a_special_token_is_text_unless_a_template_made_it() {
+        let tokenizer = testing::tokenizer();
+        let text = format!("one{END_OF_TEXT}two");
+        let end = tokenizer.token_id(END_OF_TEXT).unwrap();
+        let literal = tokenizer.encode(&text).unwrap();
+        assert!(!literal.contains(&end));
+        assert_eq!(tokenizer.decode(&literal).unwrap(), text);
+        assert!(tokenizer.encode_framed(&text).unwrap().contains(&end));
+    }
+
+    #[test]
+    fn only_a_token_put_first_begins_a_text() {
+        let with = |single: &str| {
+            let mut json: serde_json::Value =
+                serde_json::from_str(&testing::tokenizer().to_json().unwrap()).unwrap();
+            let special = |id: u32, text: &str| serde_json::json!({ "id": text, "ids": [id], "tokens": [text] });
+            let piece = |name: &str| match name {
+                "A" => serde_json::json!({ "Sequence": { "id": "A", "type_id": 0 } }),
+                text => serde_json::json!({ "SpecialToken": { "id": text, "type_id": 0 } }),
+            };
+            let single: Vec<_> = single.split(' ').map(piece).collect();
+            json["post_processor"] = serde_json::json!({
+                "type": "TemplateProcessing", "single": single, "pair": [],
+                "special_tokens": { END_OF_TEXT: special(0, END_OF_TEXT), PAD: special(1, PAD) },
+            });
+            let tokenizer = TextTokenizer::from_bytes(json.to_string().as_bytes()).unwrap();
+            tokenizer.first_special().unwrap()
+        };
+        assert_eq!(testing::tokenizer().first_special().unwrap(), None);
+        assert_eq!(with(&format!("{END_OF_TEXT} A {PAD}")), Some(0));
+        assert_eq!(with(&format!("A {PAD}")), None);
     }
 
     proptest! {

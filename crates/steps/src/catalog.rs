@@ -208,7 +208,7 @@ fn pretrain() -> StepSignature {
             .help("documents of each input to train the tokenizer on, with commas between"),
     )
     .with(
-        ParamSpec::int("vocabulary", 300, 65_536)
+        ParamSpec::int("vocabulary", 300, 65_535)
             .default(4096)
             .help("tokens of the byte-level BPE tokenizer"),
     )

@@ -11,7 +11,10 @@ pub(super) fn is_zero(bytes: &[u8]) -> bool {
         bytes: bytes.get(4..).unwrap_or_default(),
         wide: true,
     };
-    rest.find().unwrap_or(false)
+    let mut zero = false;
+    // Of a key that is there twice either may count.
+    rest.walk(&mut zero);
+    zero
 }
 
 /// What was not walked over yet; `None` at the end of the file.
@@ -22,18 +25,19 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
-    fn find(&mut self) -> Option<bool> {
+    fn walk(&mut self, zero: &mut bool) -> Option<()> {
         self.wide = self.number(4)? > 1;
         self.length()?;
         for _ in 0..self.length()? {
             let key = self.string()?;
             let kind = self.number(4)?;
             if key == b"general.alignment" && kind <= 5 {
-                return Some(self.number(width(kind)?)? == 0);
+                *zero |= self.number(width(kind)?)? == 0;
+            } else {
+                self.skip(kind)?;
             }
-            self.skip(kind)?;
         }
-        None
+        Some(())
     }
 
     fn skip(&mut self, kind: u64) -> Option<()> {

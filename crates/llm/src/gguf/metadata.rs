@@ -117,10 +117,14 @@ impl<'a> Metadata<'a> {
             "eos_token_id": self.token("tokenizer.ggml.eos_token_id"),
             "pad_token_id": self.token("tokenizer.ggml.padding_token_id"),
         });
-        match self.text(&key("rope.scaling.type")) {
-            None | Some("none") => {}
-            Some(kind) => {
-                let factor = self.number(&key("rope.scaling.factor"));
+        // `rope.scale_linear` is what the factor was called before there were several types.
+        let factor = ["rope.scaling.factor", "rope.scale_linear"]
+            .into_iter()
+            .find_map(|name| self.number(&key(name)).filter(|factor| *factor != 0.0));
+        match (self.text(&key("rope.scaling.type")), factor) {
+            (Some("none"), _) | (None, None) => {}
+            (kind, factor) => {
+                let kind = kind.unwrap_or("linear");
                 config["rope_scaling"] = json!({ "rope_type": kind, "factor": factor });
             }
         }

@@ -134,7 +134,7 @@ pub(crate) fn load(path: &Path, device: &Device) -> Result<LanguageModel> {
         &mut architecture,
         &mut hash,
     )?;
-    let chat = ChatTemplate::in_folder(folder)?.or_else(|| {
+    let chat = ChatTemplate::in_folder(folder, metadata.specials())?.or_else(|| {
         let source = metadata.text("tokenizer.chat_template")?;
         Some(ChatTemplate::new(
             path,
@@ -144,6 +144,8 @@ pub(crate) fn load(path: &Path, device: &Device) -> Result<LanguageModel> {
     });
     if let Some(chat) = &chat {
         hash.update(chat.source());
+        let end = chat.special("eos_token");
+        architecture.ends_with(end.and_then(|text| tokenizer.token_id(text)));
     }
     let digest = hex(&hash.finalize());
     let mut model =

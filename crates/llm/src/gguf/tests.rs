@@ -139,7 +139,11 @@ fn tokenizers_inside_files_cut_as_the_libraries_they_come_from() {
             if name == "spm" && text.contains("<|") {
                 continue;
             }
-            assert_eq!(&tokenizer.encode(text).unwrap(), ids, "{name}: {text:?}");
+            assert_eq!(
+                &tokenizer.encode_framed(text).unwrap(),
+                ids,
+                "{name}: {text:?}"
+            );
             if !text.contains("<|") {
                 let again = tokenizer.decode(ids).unwrap();
                 // Qwen 2 normalises; all else comes back as it was.
@@ -189,6 +193,42 @@ fn what_cannot_be_run_is_refused_by_name() {
         let message = refusal(folder.path());
         assert!(message.contains(part), "{message}");
     }
+}
+
+/// The configuration of a file with these keys more.
+fn described(more: &[(&str, Value)]) -> serde_json::Value {
+    let bytes = std::fs::read(fixture("gguf/llama-f32.gguf")).unwrap();
+    let mut content = Content::read(&mut Cursor::new(&bytes)).unwrap();
+    for (key, value) in more {
+        content.metadata.insert((*key).to_owned(), value.clone());
+    }
+    let metadata = Metadata(&content.metadata);
+    metadata.config("llama", &content.tensor_infos).unwrap()
+}
+
+#[test]
+fn positions_stretched_linearly_are_known_by_the_old_key_and_without_a_type() {
+    let none = described(&[]);
+    assert!(none["rope_scaling"].is_null(), "{none}");
+    let linear = serde_json::json!({ "rope_type": "linear", "factor": 8.0 });
+    for key in ["llama.rope.scale_linear", "llama.rope.scaling.factor"] {
+        let found = described(&[(key, Value::F32(8.0))]);
+        assert_eq!(found["rope_scaling"], linear, "{key}");
+        let kind = Value::String("none".to_owned());
+        let found = described(&[(key, Value::F32(8.0)), ("llama.rope.scaling.type", kind)]);
+        assert!(found["rope_scaling"].is_null(), "{key}");
+    }
+}
+
+#[test]
+fn a_template_beside_a_file_knows_the_special_tokens_inside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = copied(folder.path(), "gguf/qwen3-q4_k.gguf");
+    let template = "{{ eos_token }}{{ messages[0].content }}";
+    std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    let model = load(&path, &Device::Cpu).unwrap();
+    let rendered = model.chat.as_ref().unwrap().render("hello").unwrap();
+    assert_eq!(rendered, "<|im_end|>hello");
 }
 
 #[test]
@@ -305,5 +345,20 @@ fn an_alignment_of_zero_is_refused_before_anything_is_divided_by_it() {
     };
     let said = with(0).unwrap();
     assert!(said.contains("`general.alignment` is 0"), "{said}");
+    // Said twice, the library takes one of the two.
+    let twice = |first: u32, second: u32| {
+        let mut file = b"GGUF".to_vec();
+        file.extend(3u32.to_le_bytes());
+        file.extend(0u64.to_le_bytes());
+        file.extend(2u64.to_le_bytes());
+        for value in [first, second] {
+            file.extend(17u64.to_le_bytes());
+            file.extend(b"general.alignment");
+            file.extend(4u32.to_le_bytes());
+            file.extend(value.to_le_bytes());
+        }
+        super::alignment::is_zero(&file)
+    };
+    assert!(twice(0, 32) && twice(32, 0) && !twice(32, 16));
     assert!(!with(32).unwrap_or_default().contains("alignment"));
 }

@@ -11,7 +11,7 @@ mod cross_fit;
 mod likelihood;
 mod prompt;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 
 pub use cross_fit::CrossFitOptions;
@@ -159,8 +159,12 @@ pub fn judge(
         });
     }
     let mut verdict: Vec<Option<DropReason>> = vec![None; samples.len()];
-    let mut seen = NearDuplicates::new(options.duplicate_similarity);
+    let mut seen: HashMap<&str, NearDuplicates> = HashMap::new();
     for (sample, verdict) in samples.iter().zip(&mut verdict) {
+        // By label: of a text under two labels the judge is to see both.
+        let seen = seen
+            .entry(&sample.label)
+            .or_insert_with(|| NearDuplicates::new(options.duplicate_similarity));
         *verdict = match options.quality.defect(&sample.text) {
             Some(defect) => Some(defect.into()),
             None => seen
@@ -196,6 +200,12 @@ pub fn judge(
     for (index, reason) in rejected {
         verdict[index] = Some(reason);
     }
+    let mut seen = NearDuplicates::new(options.duplicate_similarity);
+    for (sample, verdict) in samples.iter().zip(&mut verdict) {
+        if verdict.is_none() && seen.find_or_add(&sample.text).is_some() {
+            *verdict = Some(DropReason::NearDuplicate);
+        }
+    }
     for (index, verdict) in verdict.into_iter().enumerate() {
         match verdict {
             None => judged.kept.push(index),
@@ -226,8 +236,12 @@ impl<'a> Call<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::generate::{Finish, Generation, Request};
     use crate::testing;
+    use crate::writer::Answering;
 
     fn samples() -> Vec<Sample> {
         [
@@ -323,6 +337,121 @@ mod tests {
             calls.contains(&1) && calls.iter().any(|calls| *calls > 1),
             "{calls:?}"
         );
+    }
+
+    /// Answers every question alike, and remembers how many samples each one showed.
+    struct Scripted {
+        text: &'static str,
+        finish: Finish,
+        shown: Mutex<Vec<usize>>,
+    }
+
+    impl Writer for Scripted {
+        fn identity(&self) -> String {
+            "scripted".to_owned()
+        }
+
+        fn context(&self) -> usize {
+            100_000
+        }
+
+        fn prompt_tokens(&self, prompt: &str) -> Result<usize> {
+            Ok(prompt.len())
+        }
+
+        fn answer(
+            &self,
+            requests: &[Request],
+            _: Answering,
+            _: &mut dyn FnMut(Progress),
+            _: &AtomicBool,
+        ) -> Result<Vec<Generation>> {
+            let shown = |request: &Request| request.prompt.matches("subject number").count();
+            *self.shown.lock().unwrap() = requests.iter().map(shown).collect();
+            let answer = Generation {
+                text: self.text.to_owned(),
+                tokens: 1,
+                finish: self.finish,
+            };
+            Ok(vec![answer; requests.len()])
+        }
+
+        fn local(&self) -> Option<&LanguageModel> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_question_shows_few_samples_and_an_answer_that_was_cut_off_settles_nothing() {
+        let words = ["alpha", "beta", "gamma", "delta", "omega", "sigma", "kappa"];
+        let text = |n: usize| format!("subject number {} {} {n}", words[n % 7], words[n / 7]);
+        let samples: Vec<Sample> = (0..40).map(|n| Sample::new(text(n), "bank")).collect();
+        let judged = |finish| {
+            let writer = Scripted {
+                text: "1, 3",
+                finish,
+                shown: Mutex::default(),
+            };
+            let options = JudgeOptions {
+                mode: JudgeMode::Prompt(PromptOptions::default()),
+                duplicate_similarity: 1.0,
+                ..JudgeOptions::default()
+            };
+            let (labels, clusters) = (["bank".to_owned()], [(0..40).collect()]);
+            let cancel = AtomicBool::new(false);
+            let judged = judge(
+                &writer,
+                &samples,
+                &clusters,
+                &labels,
+                &options,
+                &mut |_| (),
+                &cancel,
+            );
+            (judged.unwrap(), writer.shown.into_inner().unwrap())
+        };
+        let (whole, shown) = judged(Finish::StopString);
+        assert_eq!(shown, [10; 4]);
+        assert_eq!(whole.kept, [0, 2, 10, 12, 20, 22, 30, 32]);
+        assert_eq!(whole.unparsable, 0);
+        for finish in [Finish::Length, Finish::ContextFull] {
+            let (cut, _) = judged(finish);
+            assert_eq!((cut.kept.len(), cut.unparsable), (40, 4), "{finish:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_text_under_two_labels_the_judge_sees_both() {
+        let text = "where is my bank card?";
+        let samples = [Sample::new(text, "pets"), Sample::new(text, "bank")];
+        let labels = ["bank".to_owned(), "pets".to_owned()];
+        let judged = |answer| {
+            let writer = Scripted {
+                text: answer,
+                finish: Finish::StopString,
+                shown: Mutex::default(),
+            };
+            let options = JudgeOptions {
+                mode: JudgeMode::Prompt(PromptOptions::default()),
+                ..JudgeOptions::default()
+            };
+            let cancel = AtomicBool::new(false);
+            let clusters = [vec![0, 1]];
+            judge(
+                &writer,
+                &samples,
+                &clusters,
+                &labels,
+                &options,
+                &mut |_| (),
+                &cancel,
+            )
+            .unwrap()
+        };
+        assert_eq!(judged("2").kept, [1]);
+        let both = judged("1, 2");
+        assert_eq!(both.kept, [0]);
+        assert_eq!(both.dropped, [(1, DropReason::NearDuplicate)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::{Call, DropReason, Judged};
 use crate::error::Result;
-use crate::generate::{Request, Sampling};
+use crate::generate::{Finish, Request, Sampling};
 use crate::progress::Progress;
 use crate::prompts::PromptStyle;
 use crate::sample::one_line;
@@ -15,8 +15,10 @@ use crate::writer::Answering;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptOptions {
-    /// Most tokens of an answer.
+    /// Most tokens of an answer; one that needs more cannot be read.
     pub max_new_tokens: usize,
+    /// Most samples in a question.
+    pub samples_max: usize,
     /// Most calls computed at once.
     pub batch_max: usize,
 }
@@ -24,7 +26,9 @@ pub struct PromptOptions {
 impl Default for PromptOptions {
     fn default() -> Self {
         Self {
-            max_new_tokens: 32,
+            // Sixteen numbers, a token for each of their characters.
+            max_new_tokens: 64,
+            samples_max: 16,
             batch_max: 16,
         }
     }
@@ -38,10 +42,9 @@ pub(super) fn reject(
     progress: &mut dyn FnMut(Progress),
     cancel: &AtomicBool,
 ) -> Result<Vec<(usize, DropReason)>> {
-    let room = call.writer.context().saturating_sub(options.max_new_tokens);
     let mut questions: Vec<(Vec<usize>, String)> = Vec::new();
     for cluster in call.clusters {
-        ask(call, cluster, room, &mut questions, judged)?;
+        ask(call, options, cluster, &mut questions, judged)?;
     }
     let requests: Vec<Request> = questions
         .iter()
@@ -63,7 +66,9 @@ pub(super) fn reject(
     judged.calls = answers.len();
     let mut rejected = Vec::new();
     for ((members, _), answer) in questions.iter().zip(answers) {
-        match parse(&answer.text, members.len()) {
+        // Of an answer that was cut off, the last number may be half of one.
+        let whole = !matches!(answer.finish, Finish::Length | Finish::ContextFull);
+        match parse(&answer.text, members.len()).filter(|_| whole) {
             Some(chosen) => {
                 let left_out = members
                     .iter()
@@ -77,17 +82,21 @@ pub(super) fn reject(
     Ok(rejected)
 }
 
-/// Adds the questions about a cluster; one too long for the model is asked in two halves.
+/// Adds the questions about a cluster; one too long is asked in two halves.
 fn ask(
     call: &Call<'_>,
+    options: &PromptOptions,
     members: &[usize],
-    room: usize,
     questions: &mut Vec<(Vec<usize>, String)>,
     judged: &mut Judged,
 ) -> Result<()> {
     if members.is_empty() {
         return Ok(());
     }
+    if members.len() > options.samples_max.max(1) {
+        return halves(call, options, members, questions, judged);
+    }
+    let room = call.writer.context().saturating_sub(options.max_new_tokens);
     let mut shown = String::new();
     for (number, index) in members.iter().enumerate() {
         let sample = &call.samples[*index];
@@ -107,9 +116,19 @@ fn ask(
         judged.too_long += 1;
         return Ok(());
     }
+    halves(call, options, members, questions, judged)
+}
+
+fn halves(
+    call: &Call<'_>,
+    options: &PromptOptions,
+    members: &[usize],
+    questions: &mut Vec<(Vec<usize>, String)>,
+    judged: &mut Judged,
+) -> Result<()> {
     let (first, second) = members.split_at(members.len() / 2);
-    ask(call, first, room, questions, judged)?;
-    ask(call, second, room, questions, judged)
+    ask(call, options, first, questions, judged)?;
+    ask(call, options, second, questions, judged)
 }
 
 /// Zero-based choices in an answer such as `1, 3` or `none`; `None` if it is anything else.

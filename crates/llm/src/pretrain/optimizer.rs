@@ -26,7 +26,7 @@ pub struct OptimizerOptions {
     pub matrix_rate: f64,
     /// AdamW's learning rate for the embedding and the gains.
     pub adam_rate: f64,
-    /// Decoupled weight decay of the matrices, times their learning rate.
+    /// Decoupled weight decay of the matrices that Muon moves, times their learning rate.
     pub weight_decay: f64,
     /// Gradients longer than this, over all weights, are scaled down to it.
     pub clip_norm: f64,
