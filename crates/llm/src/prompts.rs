@@ -158,6 +158,9 @@ pub(crate) fn parse_answer(
             if !whole && lines.len() > 1 {
                 lines.pop();
             }
+            if lines.is_empty() {
+                return vec![None];
+            }
             lines
                 .into_iter()
                 .map(|line| {

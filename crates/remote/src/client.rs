@@ -117,11 +117,7 @@ impl Client {
         body: &str,
         wait: Option<Duration>,
     ) -> Outcome {
-        let text = said(body);
-        let said = Said(match &self.key {
-            Some(key) => key.blot(&text),
-            None => text,
-        });
+        let said = Said(said(body, self.key.as_ref()));
         let status = status.as_u16();
         match status {
             // What is said of a wrong key may hold a part of it.

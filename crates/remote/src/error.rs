@@ -13,13 +13,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a served model could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is not one.
+    /// The address is not one. It is not quoted, for it may hold a password.
     #[error(
-        "`{url}` cannot be an endpoint's `url`: {problem}; write for example `https://gpu.internal:8000/v1`"
+        "the endpoint's `url` is no address: {problem}; write for example `https://gpu.internal:8000/v1`"
     )]
     Url {
-        /// As written.
-        url: String,
         /// What is wrong with it.
         problem: &'static str,
     },
@@ -52,7 +50,7 @@ pub enum Error {
     },
     /// The key is empty or cannot be sent.
     #[error(
-        "the endpoint's key is empty or holds characters that no HTTP header can carry; set its environment variable to the key alone"
+        "the endpoint's key is empty or holds characters that no key in an HTTP header has; set its environment variable to the key alone"
     )]
     Key,
     /// 401 or 403.

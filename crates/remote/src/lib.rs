@@ -25,6 +25,6 @@ pub mod wire;
 pub use endpoint::{Endpoint, Origin};
 pub use error::{Error, Result, Trouble};
 pub use journal::Journal;
-pub use pool::{Asked, Call, Usage, ask};
+pub use pool::{Call, Usage, ask};
 pub use secret::Secret;
 pub use wire::{Answer, Finish, Question};

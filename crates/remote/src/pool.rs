@@ -35,6 +35,8 @@ pub struct Call<'a> {
     pub key: Option<&'a Secret>,
     /// Where answers are kept.
     pub journal: &'a mut Journal,
+    /// What it takes is added to this, also if it fails.
+    pub usage: &'a mut Usage,
     /// Told after each answer: how many there are, of how many.
     pub progress: &'a mut dyn FnMut(usize, usize),
     /// Raised to stop.
@@ -48,39 +50,42 @@ pub struct Usage {
     pub answered: usize,
     /// Questions whose answer was in the journal.
     pub remembered: usize,
-    /// Attempts that failed for a passing reason.
+    /// Attempts that failed for a passing reason before an answer came.
     pub retries: usize,
-    /// Tokens of the prompts answered now.
+    /// Tokens of all prompts, whenever they were answered.
     pub prompt_tokens: u64,
-    /// Tokens of the answers given now.
+    /// Tokens of all answers, whenever they were given.
     pub answer_tokens: u64,
+    /// Tokens of the prompts answered now.
+    pub prompt_tokens_now: u64,
+    /// Tokens of the answers given now.
+    pub answer_tokens_now: u64,
 }
 
-impl std::ops::AddAssign for Usage {
-    fn add_assign(&mut self, other: Self) {
-        self.answered += other.answered;
-        self.remembered += other.remembered;
-        self.retries += other.retries;
-        self.prompt_tokens += other.prompt_tokens;
-        self.answer_tokens += other.answer_tokens;
+impl Usage {
+    fn remember(&mut self, answer: &Answer) {
+        self.remembered += 1;
+        self.prompt_tokens += answer.prompt_tokens;
+        self.answer_tokens += answer.answer_tokens;
+    }
+
+    fn receive(&mut self, answer: &Answer, retries: usize) {
+        self.answered += 1;
+        self.retries += retries;
+        self.prompt_tokens += answer.prompt_tokens;
+        self.answer_tokens += answer.answer_tokens;
+        self.prompt_tokens_now += answer.prompt_tokens;
+        self.answer_tokens_now += answer.answer_tokens;
     }
 }
 
-/// All answers, and what they took.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// One per question, in order.
-    pub answers: Vec<Answer>,
-    /// What they took.
-    pub usage: Usage,
-}
-
-/// Puts every question that the journal cannot answer to the server.
+/// Puts every question that the journal cannot answer to the server; one answer per question, in
+/// order.
 ///
 /// # Errors
 /// The first [`Error`] that asking again would not cure. Answers that had arrived by then are in
 /// the journal.
-pub fn ask(questions: &[Question], call: Call<'_>) -> Result<Asked> {
+pub fn ask(questions: &[Question], call: Call<'_>) -> Result<Vec<Answer>> {
     let client = Client::new(call.endpoint, call.key)?;
     let digests: Vec<String> = questions
         .iter()
@@ -95,10 +100,9 @@ pub fn ask(questions: &[Question], call: Call<'_>) -> Result<Asked> {
         .map(|index| (index, questions[index].clone()))
         .collect();
     let mut done = questions.len() - waiting.len();
-    let mut usage = Usage {
-        remembered: done,
-        ..Usage::default()
-    };
+    for answer in answers.iter().flatten() {
+        call.usage.remember(answer);
+    }
     (call.progress)(done, questions.len());
 
     let shared = Arc::new(Shared {
@@ -123,11 +127,8 @@ pub fn ask(questions: &[Question], call: Call<'_>) -> Result<Asked> {
                 retries,
                 result: Ok(answer),
             }) => {
+                call.usage.receive(&answer, retries);
                 call.journal.add(digests[index].clone(), answer.clone())?;
-                usage.answered += 1;
-                usage.retries += retries;
-                usage.prompt_tokens += answer.prompt_tokens;
-                usage.answer_tokens += answer.answer_tokens;
                 answers[index] = Some(answer);
                 done += 1;
                 (call.progress)(done, questions.len());
@@ -160,7 +161,7 @@ pub fn ask(questions: &[Question], call: Call<'_>) -> Result<Asked> {
         questions.len(),
         "a worker ends without a word only when stopped"
     );
-    Ok(Asked { answers, usage })
+    Ok(answers)
 }
 
 struct Shared {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::endpoint::Endpoint;
+use crate::secret::Secret;
 
 /// One prompt and how it is to be answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +32,7 @@ pub struct Question {
 /// What a server answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The text.
+    /// The text; empty if there is none, as after a refusal or with all tokens spent on reasoning.
     pub text: String,
     /// Why it ended.
     pub finish: Finish,
@@ -151,12 +152,10 @@ pub(crate) fn parse(body: &str, endpoint: &Endpoint) -> Result<Answer, String> {
         Some("length") => Finish::Length,
         Some(_) => Finish::Other,
     };
-    let message = choice.message.and_then(|message| message.content);
-    let text = match (choice.text.or(message), finish) {
+    let text = match (choice.text, choice.message) {
         (Some(text), _) => text,
-        // A filter may leave nothing of an answer.
-        (None, Finish::Other) => String::new(),
-        (None, _) => return Err("its first choice has neither `text` nor `message`".to_owned()),
+        (None, Some(message)) => message.content.unwrap_or_default(),
+        (None, None) => return Err("its first choice has neither `text` nor `message`".to_owned()),
     };
     let usage = reply.usage.unwrap_or(Counted {
         prompt_tokens: 0,
@@ -171,8 +170,8 @@ pub(crate) fn parse(body: &str, endpoint: &Endpoint) -> Result<Answer, String> {
     })
 }
 
-/// The server's words in the body of a refusal, on one line and cut short.
-pub(crate) fn said(body: &str) -> String {
+/// The server's words in the body of a refusal, on one line, without the key and cut short.
+pub(crate) fn said(body: &str, key: Option<&Secret>) -> String {
     const CHARS: usize = 200;
     let json: Option<Value> = serde_json::from_str(body).ok();
     let message = json.as_ref().and_then(|json| {
@@ -181,7 +180,11 @@ pub(crate) fn said(body: &str) -> String {
             .find_map(|path| json.pointer(path)?.as_str())
     });
     let words: Vec<&str> = message.unwrap_or(body).split_whitespace().collect();
-    let line = words.join(" ").replace(|c: char| c.is_control(), "");
+    let mut line = words.join(" ").replace(|c: char| c.is_control(), "");
+    // Before the cut, which could leave a part of it.
+    if let Some(key) = key {
+        line = key.blot(&line);
+    }
     if line.chars().count() <= CHARS {
         return line;
     }
@@ -286,15 +289,30 @@ mod tests {
         assert_eq!(answer.model, "m-2");
         let chat = r#"{"choices":[{"message":{"role":"assistant","content":"b"}}],"usage":null}"#;
         assert_eq!(parse(chat, &endpoint()).unwrap().text, "b");
-        let filtered =
-            r#"{"choices":[{"message":{"content":null},"finish_reason":"content_filter"}]}"#;
-        assert_eq!(parse(filtered, &endpoint()).unwrap().finish, Finish::Other);
+        for (wordless, finish) in [
+            (
+                r#"{"message":{"content":null,"reasoning_content":"Hm"},"finish_reason":"length"}"#,
+                Finish::Length,
+            ),
+            (
+                r#"{"message":{"content":null,"refusal":"No"},"finish_reason":"stop"}"#,
+                Finish::Stop,
+            ),
+            (
+                r#"{"message":{},"finish_reason":"content_filter"}"#,
+                Finish::Other,
+            ),
+        ] {
+            let body = format!(r#"{{"choices":[{wordless}]}}"#);
+            let answer = parse(&body, &endpoint()).unwrap();
+            assert_eq!((answer.text.as_str(), answer.finish), ("", finish));
+        }
         for (body, problem) in [
             ("<html>", "not JSON"),
             (r#"{"choices":[{"te"#, "too early"),
             (r#"{"error":"x"}"#, "lacks `choices`"),
             (r#"{"choices":[]}"#, "empty"),
-            (r#"{"choices":[{}]}"#, "neither"),
+            (r#"{"choices":[{"finish_reason":"stop"}]}"#, "neither"),
         ] {
             let found = parse(body, &endpoint()).unwrap_err();
             assert!(found.contains(problem), "{body}: {found}");
@@ -303,6 +321,7 @@ mod tests {
 
     #[test]
     fn a_servers_words_are_found_and_cut() {
+        let said = |body: &str| said(body, None);
         assert_eq!(
             said(r#"{"error":{"message":"no  such\nmodel"}}"#),
             "no such model"
@@ -310,5 +329,24 @@ mod tests {
         assert_eq!(said(r#"{"detail":"full"}"#), "full");
         assert_eq!(said("plain words"), "plain words");
         assert_eq!(said(&"x".repeat(1000)).chars().count(), 201);
+    }
+
+    #[test]
+    fn no_part_of_a_key_is_left_where_the_words_are_cut() {
+        let key = Secret::new("sk/very+secret=0123456789abcdef".to_owned()).unwrap();
+        for written in [
+            "sk/very+secret=",
+            "sk/very\u{0}+secret=",
+            r"sk\/very\u002Bsecret\u003d",
+        ] {
+            let long = format!("{}{written}0123456789abcdef is wrong", "x".repeat(180));
+            let message = json!({ "error": { "message": long } }).to_string();
+            // As it is, as a message, as an escape within one, and where no message is known.
+            let unknown = format!(r#"{{"errors":["{long}"]}}"#);
+            for body in [long.clone(), message, unknown] {
+                let words = said(&body, Some(&key));
+                assert!(!words.contains("sk") && words.contains("[key]"), "{words}");
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use noisegate_remote::{Answer, Asked, Call, Endpoint, Error, Journal, Question, Secret, ask};
+use noisegate_remote::{Answer, Call, Endpoint, Error, Journal, Question, Secret, Usage, ask};
 use stub::{Reply, Seen, Stub};
 
 type Respond = Box<dyn Fn(&Seen) -> Reply + Send + Sync>;
@@ -18,6 +18,12 @@ struct Desk {
     endpoint: Endpoint,
     key: Option<Secret>,
     cancel: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    answers: Vec<Answer>,
+    usage: Usage,
 }
 
 impl Desk {
@@ -32,6 +38,16 @@ impl Desk {
     }
 
     fn ask(&self, questions: &[Question]) -> Result<Asked, Error> {
+        let mut usage = Usage::default();
+        let answers = self.ask_and_count(questions, &mut usage)?;
+        Ok(Asked { answers, usage })
+    }
+
+    fn ask_and_count(
+        &self,
+        questions: &[Question],
+        usage: &mut Usage,
+    ) -> Result<Vec<Answer>, Error> {
         let mut journal = Journal::open(&self.folder.path().join("journal.jsonl")).unwrap();
         ask(
             questions,
@@ -39,6 +55,7 @@ impl Desk {
                 endpoint: &self.endpoint,
                 key: self.key.as_ref(),
                 journal: &mut journal,
+                usage,
                 progress: &mut |_, _| (),
                 cancel: &self.cancel,
             },
@@ -265,17 +282,26 @@ fn after_a_failure_only_what_is_missing_is_asked_again() {
         Reply::answer(seen, &prompt(seen))
     });
     let desk = Desk::at(&stub);
-    desk.ask(&questions(10)).unwrap_err();
+    let mut failed = Usage::default();
+    desk.ask_and_count(&questions(10), &mut failed).unwrap_err();
+    assert_eq!(failed.prompt_tokens, 10 * failed.answered as u64);
     let before = stub.seen().len();
     assert!((7..=10).contains(&before), "{before}");
     broken.store(false, Ordering::SeqCst);
     let asked = desk.ask(&questions(10)).unwrap();
     assert_eq!(asked.usage.answered + asked.usage.remembered, 10);
     assert!(asked.usage.remembered >= 7 - 4, "{:?}", asked.usage);
+    assert_eq!(failed.answered, asked.usage.remembered);
     assert_eq!(stub.seen().len(), before + asked.usage.answered);
     // And a third time the server is not needed at all.
     let again = desk.ask(&questions(10)).unwrap();
     assert_eq!((again.usage.answered, again.usage.remembered), (0, 10));
+    // What the answers took is told whole, and how much of it is new.
+    for (usage, now) in [(asked.usage, asked.usage.answered as u64), (again.usage, 0)] {
+        assert_eq!((usage.prompt_tokens, usage.answer_tokens), (100, 30));
+        let told = (usage.prompt_tokens_now, usage.answer_tokens_now);
+        assert_eq!(told, (10 * now, 3 * now));
+    }
     assert_eq!(again.answers, asked.answers);
     // The journal knows answers, not keys.
     let journal = std::fs::read_to_string(desk.folder.path().join("journal.jsonl")).unwrap();
@@ -295,6 +321,18 @@ fn a_key_that_a_server_repeats_in_an_answer_goes_no_further() {
     assert_eq!(texts(&asked.answers), ["you sent Bearer [key]"; 2]);
     let journal = std::fs::read_to_string(desk.folder.path().join("journal.jsonl")).unwrap();
     assert!(!journal.contains(KEY), "{journal}");
+}
+
+#[test]
+fn an_answer_without_text_is_an_answer() {
+    let stub = Stub::start(|_, _| {
+        let thought = r#"{"choices":[{"message":{"content":null,"reasoning_content":"Hm"},"finish_reason":"length"}],
+            "usage":{"prompt_tokens":10,"completion_tokens":16}}"#;
+        Reply::new(200, thought)
+    });
+    let asked = Desk::at(&stub).ask(&questions(2)).unwrap();
+    assert_eq!(texts(&asked.answers), ["", ""]);
+    assert_eq!((asked.usage.answer_tokens, stub.seen().len()), (32, 2));
 }
 
 #[test]

@@ -140,6 +140,19 @@ fn holding(folder: &Path, needle: &str, found: &mut Vec<String>) {
     }
 }
 
+/// What the reports in the store tell of a served model.
+fn bills(story: &Story) -> Vec<serde_json::Value> {
+    let mut reports = Vec::new();
+    let store = story.path().join("home/store");
+    holding(&store, "\"currency\": \"EUR\"", &mut reports);
+    let served = |path: &String| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        report["served"].clone()
+    };
+    reports.iter().map(served).collect()
+}
+
 fn origin(stub: &Stub) -> String {
     stub.url.trim_end_matches("/v1").to_owned()
 }
@@ -171,13 +184,10 @@ fn a_served_model_judges_and_writes_and_its_key_is_written_nowhere() {
         found.is_empty() && !told.out.contains(KEY) && !told.err.contains(KEY),
         "{found:?}"
     );
-    let mut priced = Vec::new();
-    holding(
-        &story.path().join("home/store"),
-        "\"currency\": \"EUR\"",
-        &mut priced,
-    );
-    assert_eq!(priced.len(), 1, "the report tells the cost");
+    let first = bills(&story);
+    assert_eq!(first.len(), 1, "the report tells the cost");
+    assert!(first[0]["cost"].as_f64().unwrap() > 0.0);
+    assert_eq!(first[0]["cost"], first[0]["cost_now"]);
 
     // The same run again is answered from the journal.
     std::fs::remove_dir_all(story.path().join("out")).unwrap();
@@ -188,6 +198,54 @@ fn a_served_model_judges_and_writes_and_its_key_is_written_nowhere() {
         std::fs::read_to_string(story.path().join("out/samples.jsonl")).unwrap(),
         made
     );
+    // It cost as much in all, and nothing more.
+    let second = bills(&story).into_iter().find(|bill| !first.contains(bill));
+    let second = second.expect("a report of its own");
+    assert_eq!(second["cost"], first[0]["cost"]);
+    assert_eq!(second["prompt_tokens"], first[0]["prompt_tokens"]);
+    assert_eq!(second["cost_now"].as_f64(), Some(0.0));
+}
+
+#[test]
+fn answers_without_text_are_counted_and_made_up_for_in_the_next_round() {
+    let stub = Stub::start(|number, seen| {
+        let asked = seen.body["messages"][0]["content"].as_str().unwrap();
+        if asked.contains("worth keeping") || number < 3 {
+            let spent = r#"{"choices":[{"message":{"content":null},"finish_reason":"length"}]}"#;
+            return Reply::new(200, spent);
+        }
+        reply(number, seen)
+    });
+    let story = story(&stub.url, &origin(&stub));
+    let told = tell(&story, &["run", "served.toml"], Some(KEY));
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    let made = std::fs::read_to_string(story.path().join("out/samples.jsonl")).unwrap();
+    assert!(made.lines().count() > 4 + 3, "{made}");
+    for line in made.lines().take(4) {
+        assert!(
+            !line.contains("new text"),
+            "the judge kept all four: {line}"
+        );
+    }
+    assert!(stub.seen().len() > 1 + 4, "a second round");
+    let said = told.out + &told.err;
+    for part in ["kept without a judgement", "Unparsable"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn a_step_that_fails_half_way_says_what_it_has_cost_so_far() {
+    let stub = Stub::start(|number, seen| match number {
+        0 | 1 => reply(number, seen),
+        _ => Reply::new(400, "enough"),
+    });
+    let story = story(&stub.url, &origin(&stub));
+    let told = tell(&story, &["run", "served.toml"], Some(KEY));
+    assert_eq!(told.code, Some(1), "{}{}", told.out, told.err);
+    let so_far = "so far: 1 answers, 0 more kept from before, 0 retries; \
+                  10 tokens of prompts (10 now), 3 of answers (3 now); 0.0000 EUR (0.0000 now)";
+    assert!(told.err.contains(so_far), "{}", told.err);
 }
 
 #[test]

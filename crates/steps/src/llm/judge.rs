@@ -40,6 +40,17 @@ impl Step for Judge {
             samples.len(),
             judged.reasons()
         ));
+        for (count, what) in [
+            (
+                judged.unparsable,
+                "questions whose answer could not be read",
+            ),
+            (judged.too_long, "samples too long to be shown to the model"),
+        ] {
+            if count > 0 {
+                context.note(format!("kept without a judgement: {count} {what}"));
+            }
+        }
         let path = context.work.join("samples.jsonl");
         samples::write(&path, &kept)?;
         Ok(vec![Made {

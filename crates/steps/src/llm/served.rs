@@ -162,9 +162,11 @@ impl Model {
         let mut usage = json!(state.usage);
         usage["url"] = json!(served.endpoint.url);
         usage["model"] = json!(state.model);
-        if let Some((cost, currency)) = served.cost(&state.usage) {
+        if let Some(price) = &served.price {
+            let (cost, now) = costs(price, &state.usage);
             usage["cost"] = json!(cost);
-            usage["currency"] = json!(currency);
+            usage["cost_now"] = json!(now);
+            usage["currency"] = json!(price.currency);
         }
         usage
     }
@@ -172,21 +174,8 @@ impl Model {
     /// Notes in the run's log what was asked of a served model.
     pub fn say_usage(&self, context: &StepContext<'_>) {
         let Self::Served(served) = self else { return };
-        let usage = served.state().usage;
-        let cost = served
-            .cost(&usage)
-            .map_or(String::new(), |(cost, currency)| {
-                format!("; {cost:.4} {currency}")
-            });
-        context.note(format!(
-            "{}: {} answers, {} more from an earlier run, {} retries; {} tokens of prompts, {} of answers{cost}",
-            identity(&served.endpoint),
-            usage.answered,
-            usage.remembered,
-            usage.retries,
-            usage.prompt_tokens,
-            usage.answer_tokens
-        ));
+        let told = served.told(&served.state().usage);
+        context.note(format!("{}: {told}", identity(&served.endpoint)));
     }
 }
 
@@ -198,16 +187,39 @@ impl Served {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of tokens, far below 2^53"
-    )]
-    fn cost(&self, usage: &Usage) -> Option<(f64, &str)> {
-        let price = self.price.as_ref()?;
-        let cost = usage.prompt_tokens as f64 * price.prompt_per_million
-            + usage.answer_tokens as f64 * price.answer_per_million;
-        Some((cost / 1e6, &price.currency))
+    /// What was asked and what it cost, for a person.
+    fn told(&self, usage: &Usage) -> String {
+        let cost = self.price.as_ref().map_or(String::new(), |price| {
+            let (cost, now) = costs(price, usage);
+            format!("; {cost:.4} {} ({now:.4} now)", price.currency)
+        });
+        format!(
+            "{} answers, {} more kept from before, {} retries; \
+             {} tokens of prompts ({} now), {} of answers ({} now){cost}",
+            usage.answered,
+            usage.remembered,
+            usage.retries,
+            usage.prompt_tokens,
+            usage.prompt_tokens_now,
+            usage.answer_tokens,
+            usage.answer_tokens_now
+        )
     }
+}
+
+/// The cost of all answers, and of those that were asked for now.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of tokens, far below 2^53"
+)]
+fn costs(price: &Price, usage: &Usage) -> (f64, f64) {
+    let cost = |prompt: u64, answer: u64| {
+        (prompt as f64 * price.prompt_per_million + answer as f64 * price.answer_per_million) / 1e6
+    };
+    (
+        cost(usage.prompt_tokens, usage.answer_tokens),
+        cost(usage.prompt_tokens_now, usage.answer_tokens_now),
+    )
 }
 
 impl Writer for Served {
@@ -242,11 +254,12 @@ impl Writer for Served {
             seed: request.seed,
         };
         let questions: Vec<Question> = requests.iter().map(question).collect();
-        let mut state = self.state();
+        let state = &mut *self.state();
         let call = Call {
             endpoint: &self.endpoint,
             key: self.key.as_ref(),
             journal: &mut state.journal,
+            usage: &mut state.usage,
             progress: &mut |done, total| {
                 progress(Progress {
                     stage: "ask",
@@ -258,15 +271,18 @@ impl Writer for Served {
             },
             cancel,
         };
-        let asked = remote::ask(&questions, call).map_err(|error| match error {
+        let answers = remote::ask(&questions, call).map_err(|error| match error {
             remote::Error::Cancelled => Error::Cancelled,
-            other => Error::Served(Box::new(other)),
+            other if state.usage == Usage::default() => Error::Served(Box::new(other)),
+            other => {
+                let told = self.told(&state.usage);
+                Error::Served(format!("{other}; so far: {told}").into())
+            }
         })?;
-        state.usage += asked.usage;
-        if let Some(answer) = asked.answers.last() {
+        if let Some(answer) = answers.last() {
             state.model = Some(answer.model.clone());
         }
-        Ok(asked.answers.into_iter().map(generation).collect())
+        Ok(answers.into_iter().map(generation).collect())
     }
 
     fn local(&self) -> Option<&LanguageModel> {
