@@ -4,10 +4,16 @@
 
 mod served;
 
+#[path = "bad_input/accountant.rs"]
+mod accountant;
 #[path = "bad_input/budget.rs"]
 mod budget;
+#[path = "bad_input/lost_ledgers.rs"]
+mod lost_ledgers;
 #[path = "parts/models.rs"]
 mod models;
+#[path = "bad_input/set_cap.rs"]
+mod set_cap;
 #[path = "parts/slm.rs"]
 mod slm;
 #[path = "parts/sources.rs"]

@@ -1,30 +1,30 @@
-//! Bad numbers, bad event lists and bad ledgers: each is refused with place and remedy, nothing is
-//! charged and nothing is released.
+//! What a run is charged: numbers that make no sense, and runs that are stopped, do not fit or do
+//! not match the ledger, charge nothing and release nothing; what is left of a cap is told.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
-use noisegate_tests::{Story, Told, gated};
+use noisegate_tests::{Story, gated};
 use serde_json::Value;
 
 use super::refused;
 
-fn rows() -> String {
+pub(super) fn rows() -> String {
     "{\"text\":\"still waiting\",\"label\":\"delay\"}\n".repeat(12)
 }
 
-fn ledger(story: &Story) -> PathBuf {
+pub(super) fn ledger(story: &Story) -> PathBuf {
     story.path().join("home/sites/clinic/ledger.db")
 }
 
 /// Nothing was exported.
 #[track_caller]
-fn nothing_is_released(story: &Story) {
+pub(super) fn nothing_is_released(story: &Story) {
     assert!(!story.path().join("out").exists(), "something was released");
 }
 
 /// A story whose run ended well, with what it released taken away.
-fn done() -> Story {
+pub(super) fn done() -> Story {
     let story = gated::story(&rows());
     let told = gated::tell(&story, &["run", "gated.toml"]);
     assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
@@ -67,221 +67,6 @@ fn a_number_that_makes_no_sense_is_refused_before_there_is_a_ledger() {
         assert!(told.err.contains("units_public"), "{}", told.err);
         assert!(!ledger(&story).exists(), "{sets:?}");
     }
-    nothing_is_released(&story);
-}
-
-fn epsilon(events: &str, delta: &str) -> Told {
-    Story::new().tell(&[
-        "privacy", "epsilon", "--events", events, "--delta", delta, "--json",
-    ])
-}
-
-#[test]
-fn the_accountant_answers_as_promised() {
-    for (events, delta) in [
-        (r#"[["sgd",0.01,1.0,1000]]"#, "1e-5"),
-        (r#"[["sgd",1e-8,0.3,1000000]]"#, "1e-12"),
-        (r#"[["sgd",1e-8,1000,1000000]]"#, "1e-12"),
-        (
-            r#"[["sgd",0.01,1,100],["gauss",10,5],["lap",20,3],["dlap",0.1,1,4],["sglap",0.01,1,100],["zcdp",0.01]]"#,
-            "1e-6",
-        ),
-        (r#"[["sglap",0.01,1,1000]]"#, "1e-6"),
-    ] {
-        let told = epsilon(events, delta);
-        assert_eq!(told.code, Some(0), "{events}: {}", told.err);
-        let answer: Value = serde_json::from_str(&told.out).unwrap();
-        let best = answer["epsilon"].as_f64().unwrap();
-        let rdp = answer["epsilon_rdp"].as_f64().unwrap();
-        assert!(best.is_finite() && best >= 0.0 && best <= rdp, "{answer}");
-        assert!(answer["accountant"].is_string(), "{answer}");
-        assert!(
-            answer["epsilon_pld"].is_number() || answer["pld_refused"].is_string(),
-            "{answer}"
-        );
-    }
-    let calibrate = |last: &[&str]| {
-        let mut arguments = vec![
-            "privacy",
-            "calibrate",
-            "--epsilon",
-            "2",
-            "--delta",
-            "1e-5",
-            "--q",
-            "0.01",
-            "--json",
-        ];
-        arguments.extend(last);
-        let told = Story::new().tell(&arguments);
-        assert_eq!(told.code, Some(0), "{}", told.err);
-        serde_json::from_str::<Value>(&told.out).unwrap()
-    };
-    let sigma = calibrate(&["--steps", "1000"])["noise_multiplier"]
-        .as_f64()
-        .unwrap();
-    assert!(sigma > 0.9 && sigma < 1.0, "{sigma}");
-    let steps = calibrate(&["--noise-multiplier", &sigma.to_string()])["steps"]
-        .as_u64()
-        .unwrap();
-    assert!((1000..1005).contains(&steps), "{steps}");
-}
-
-#[test]
-fn events_and_targets_that_make_no_sense_are_refused() {
-    for (events, part) in [
-        ("not json", "--events"),
-        (
-            r#"[["sdg",0.1,1,1]]"#,
-            r#"write one of ["sgd",q,sigma,steps]"#,
-        ),
-        (r#"[["sgd",0.1,1]]"#, "`sgd` with 2 numbers"),
-        (r#"[["sgd",0.1,1,1.5]]"#, "whole number"),
-        (
-            r#"[["gauss",1,1],["sgd",0,1,1]]"#,
-            "event 1 `sgd`: q is `0`",
-        ),
-        (r#"[["sgd",1.5,1,1]]"#, "q is `1.5`"),
-        (r#"[["gauss",0,1]]"#, "sigma is `0`"),
-        (r#"[["lap",-1,1]]"#, "scale is `-1`"),
-        (r#"[["zcdp",-0.1]]"#, "rho is `-0.1`"),
-        (r#"[["gauss",1e999,1]]"#, "--events"),
-        (r#"[["gauss",NaN,1]]"#, "--events"),
-    ] {
-        refused(&epsilon(events, "1e-5"), 2, &[part]);
-    }
-    for delta in ["0", "-1", "nan", "inf", "1"] {
-        refused(
-            &epsilon("[]", delta),
-            2,
-            &["delta is", "above 0 and below 1"],
-        );
-    }
-    for (option, bad, part) in [
-        ("--epsilon", "0", "epsilon is `0`"),
-        ("--epsilon", "nan", "epsilon is `NaN`"),
-        ("--epsilon", "inf", "epsilon is `inf`"),
-        ("--delta", "0", "delta is `0`"),
-        ("--q", "0", "sampling rate is `0`"),
-        ("--q", "1.5", "sampling rate is `1.5`"),
-        ("--steps", "0", "give at least 1"),
-    ] {
-        let mut arguments = vec!["privacy", "calibrate"];
-        for (name, good) in [
-            ("--epsilon", "2"),
-            ("--delta", "1e-5"),
-            ("--q", "0.1"),
-            ("--steps", "9"),
-        ] {
-            let value = if name == option { bad } else { good };
-            arguments.extend([name, value]);
-        }
-        refused(&Story::new().tell(&arguments), 2, &[part]);
-    }
-    let out_of_reach = [
-        "privacy",
-        "calibrate",
-        "--epsilon",
-        "0.1",
-        "--delta",
-        "1e-9",
-        "--q",
-        "0.5",
-        "--noise-multiplier",
-        "0.5",
-    ];
-    refused(
-        &Story::new().tell(&out_of_reach),
-        2,
-        &["raise the noise multiplier"],
-    );
-}
-
-/// Each breaks the ledger of a good run; what it holds is neither charged nor served then.
-#[test]
-fn a_broken_ledger_is_named_and_nothing_is_released() {
-    type Break = fn(&Story);
-    let breaks: [(&str, Break, &[&str]); 5] = [
-        (
-            "another version",
-            |story| {
-                // SQLite's user version, at offset 60 of the file.
-                let mut bytes = std::fs::read(ledger(story)).unwrap();
-                bytes[63] = 99;
-                std::fs::write(ledger(story), bytes).unwrap();
-            },
-            &["format 99", "use the noisegate version that wrote it"],
-        ),
-        (
-            "overwritten",
-            |story| {
-                let mut bytes = std::fs::read(ledger(story)).unwrap();
-                let from = bytes.len() / 3;
-                bytes[from..].fill(0x5a);
-                std::fs::write(ledger(story), bytes).unwrap();
-            },
-            &["ledger.db", "restore a copy that verifies"],
-        ),
-        (
-            "no ledger at all",
-            |story| std::fs::write(ledger(story), "a shopping list".repeat(99)).unwrap(),
-            &["is not a noisegate ledger", "from a backup"],
-        ),
-        (
-            "without its key",
-            |story| std::fs::remove_file(ledger(story).with_file_name("site.key")).unwrap(),
-            &["site.key", "is missing", "restore the key from its backup"],
-        ),
-        (
-            "with a key that everybody may read",
-            |story| {
-                use std::os::unix::fs::PermissionsExt;
-                let key = ledger(story).with_file_name("site.key");
-                std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o644)).unwrap();
-            },
-            &["site.key", "chmod 600"],
-        ),
-    ];
-    for (name, break_it, parts) in breaks {
-        let story = done();
-        break_it(&story);
-        let told = gated::tell(&story, &["run", "gated.toml"]);
-        refused(&told, 3, parts);
-        nothing_is_released(&story);
-        let new = ["run", "gated.toml", "--set", "steps.count.with.clip=2"];
-        refused(&gated::tell(&story, &new), 3, parts);
-        nothing_is_released(&story);
-        println!("{name}: {}", told.err);
-    }
-}
-
-#[test]
-fn an_older_ledger_put_back_is_noticed() {
-    let story = done();
-    let older = std::fs::read(ledger(&story)).unwrap();
-    let more = [
-        "run",
-        "gated.toml",
-        "--set",
-        "steps.count.privacy.epsilon=1",
-    ];
-    assert_eq!(gated::tell(&story, &more).code, Some(0));
-    std::fs::remove_dir_all(story.path().join("out")).unwrap();
-    std::fs::write(ledger(&story), older).unwrap();
-    refused(
-        &gated::tell(&story, &more),
-        3,
-        &[
-            "ledger.begun",
-            "charges are missing",
-            "restore the latest one",
-        ],
-    );
-    refused(
-        &gated::tell(&story, &["ledger", "verify"]),
-        3,
-        &["ledger.begun"],
-    );
     nothing_is_released(&story);
 }
 
@@ -348,38 +133,6 @@ fn rows_are_looked_at_before_a_charge_only_if_the_operator_asks() {
         2,
         &["line 13", "the charge stays", "`noisegate check --rows`"],
     );
-    nothing_is_released(&story);
-}
-
-/// Takes the ledger's file away and leaves what says that there was one.
-fn lose(story: &Story) {
-    for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
-        let _ = std::fs::remove_file(ledger(story).with_file_name(name));
-    }
-}
-
-#[test]
-fn a_ledger_that_is_gone_is_neither_a_new_budget_nor_an_unspent_one() {
-    const GONE: [&str; 2] = ["was begun before and is gone", "restore it from a backup"];
-    let story = done();
-    lose(&story);
-    let workflow = std::fs::read_to_string(story.path().join("gated.toml")).unwrap();
-    story.write("elsewhere.toml", workflow.replace("clinic", "clinic2"));
-    for arguments in [
-        &["run", "gated.toml"][..],
-        &["check", "gated.toml"],
-        &["plan", "gated.toml"],
-        &["ledger", "show"],
-        &["ledger", "show", "--site", "clinic"],
-        &["ledger", "export"],
-        &["ledger", "verify"],
-        &["ledger", "verify", "home/sites/clinic/ledger.db"],
-        &["run", "elsewhere.toml"],
-    ] {
-        let told = gated::tell(&story, arguments);
-        refused(&told, 3, &GONE);
-        assert!(!told.out.contains("nothing of its cap"), "{}", told.out);
-    }
     nothing_is_released(&story);
 }
 
@@ -508,56 +261,4 @@ fn what_is_left_after_a_small_charge_is_most_of_the_cap() {
     refused(&with(&format!("{:.3}", left * 1.05)), 3, &["above the cap"]);
     let told = with(&format!("{:.3}", left * 0.99));
     assert_eq!(told.code, Some(0), "{}", told.err);
-}
-
-fn set_cap(story: &Story, site: &str, data_set: &str, more: &[&str]) -> Told {
-    let mut arguments = vec!["ledger", "set-cap", "--site", site, "--data-set", data_set];
-    arguments.extend(["--epsilon", "4", "--delta", "1e-5"]);
-    arguments.extend(more);
-    gated::tell(story, &arguments)
-}
-
-#[test]
-fn a_sites_name_leads_nowhere_but_to_its_folder() {
-    let story = gated::story(&rows());
-    for site in ["", "../../x", "/tmp", "a/b", ".", "Clinic"] {
-        let told = set_cap(&story, site, "notes.jsonl", &["--reason", "x", "--new"]);
-        refused(&told, 2, &["--site", "is not a name"]);
-        for command in ["show", "export", "verify"] {
-            let told = gated::tell(&story, &["ledger", command, "--site", site]);
-            refused(&told, 2, &["--site", "is not a name"]);
-        }
-    }
-    assert!(!story.path().join("home/sites").exists());
-    assert!(!story.path().join("x").exists());
-}
-
-#[test]
-fn a_cap_set_before_the_first_run_binds_it() {
-    let story = gated::story(&rows());
-    let new = ["--reason", "approved", "--new"];
-    // No file, or no site that has begun: nothing is written.
-    refused(
-        &set_cap(&story, "clinic", "train.jsonl", &new),
-        2,
-        &["train.jsonl", "absolute path"],
-    );
-    refused(
-        &set_cap(&story, "clinic", "notes.jsonl", &new[..2]),
-        2,
-        &["there is no ledger", "--new"],
-    );
-    assert!(!ledger(&story).exists());
-    let told = set_cap(&story, "clinic", "notes.jsonl", &new);
-    assert_eq!(told.code, Some(0), "{}", told.err);
-    let real = story.path().join("notes.jsonl").canonicalize().unwrap();
-    assert!(told.out.contains(real.to_str().unwrap()), "{}", told.out);
-    // It binds: a workflow that states another is refused, one that states this is not.
-    let other = ["run", "gated.toml", "--set", "data.notes.budget.epsilon=5"];
-    refused(&gated::tell(&story, &other), 3, &["the ledger holds 4"]);
-    assert_eq!(gated::tell(&story, &["run", "gated.toml"]).code, Some(0));
-    for reason in ["", "  ", "two\nlines"] {
-        let told = set_cap(&story, "clinic", "notes.jsonl", &["--reason", reason]);
-        refused(&told, 2, &["the reason must have"]);
-    }
 }
