@@ -11,8 +11,6 @@ use crate::error::{Error, Result, Said, Trouble};
 use crate::secret::Secret;
 use crate::wire::{Answer, Question, parse, said};
 
-/// Largest body that is read.
-const BODY_BYTES_MAX: u64 = 16 << 20;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// What came of a request.
@@ -81,31 +79,19 @@ impl Client {
         let text = response
             .body_mut()
             .with_config()
-            .limit(BODY_BYTES_MAX)
+            .limit(question.body_bytes_max())
             .read_to_vec();
         match text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
             Ok(text) if status.is_success() => match parse(&text, &self.endpoint) {
-                Ok(answer) => Outcome::Answered(self.without_key(answer)),
+                Ok(answer) => Outcome::Answered(answer.fit(question, self.key.as_ref())),
                 Err(problem) => Outcome::Again {
-                    trouble: Trouble::Malformed(problem),
+                    trouble: Trouble::Malformed(problem.to_owned()),
                     wait,
                 },
             },
             Ok(text) => self.refused(address, status, &text, wait),
             Err(_) if !status.is_success() => self.refused(address, status, "", wait),
             Err(error) => self.unanswered(address, error),
-        }
-    }
-
-    /// The answer, kept and passed on from here, must not hold the key, should a server repeat it.
-    fn without_key(&self, answer: Answer) -> Answer {
-        match &self.key {
-            Some(key) => Answer {
-                text: key.blot(&answer.text),
-                model: key.blot(&answer.model),
-                ..answer
-            },
-            None => answer,
         }
     }
 
@@ -172,9 +158,9 @@ impl Client {
                 _ => Trouble::Connection(error.to_string()),
             },
             ureq::Error::HostNotFound => Trouble::Connection("no such host".to_owned()),
-            ureq::Error::BodyExceedsLimit(_) => {
-                Trouble::Malformed("it is larger than 16 MiB".to_owned())
-            }
+            ureq::Error::BodyExceedsLimit(bytes) => Trouble::Malformed(format!(
+                "it is larger than {bytes} bytes, far more than `max_tokens` allows"
+            )),
             ureq::Error::Protocol(error) => Trouble::Malformed(error.to_string()),
             ureq::Error::Tls(detail) => return untrusted(detail.to_owned()),
             ureq::Error::Rustls(error) => return untrusted(error.to_string()),

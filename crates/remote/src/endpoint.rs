@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 /// just any variable of the machine sent away.
 pub const KEY_PREFIX: &str = "NOISEGATE_KEY_";
 
+/// A day.
+const TIMEOUT_SECONDS_MAX: u64 = 86_400;
+
 /// A served model.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,7 +125,7 @@ impl Endpoint {
     /// # Errors
     /// [`Error::Url`]; [`Error::Proxy`]; [`Error::PlainHttp`] for unencrypted HTTP to another
     /// machine, by way of a proxy or not, without [`Endpoint::plain_http`]; [`Error::KeyName`];
-    /// [`Error::Setting`] for a limit of zero.
+    /// [`Error::Setting`] for a number out of range.
     pub fn sends_to(&self) -> Result<Vec<Origin>> {
         let origin = Origin::of(&self.url)?;
         let proxy = self.proxy.as_deref().map(Origin::of).transpose();
@@ -139,13 +142,24 @@ impl Endpoint {
             let name = name.clone();
             return Err(Error::KeyName { name });
         }
-        for (setting, value) in [
-            ("context", self.context),
-            ("concurrency", self.concurrency),
-            ("timeout_seconds", self.timeout_seconds as usize),
+        for (setting, value, min, max) in [
+            ("context", self.context as u64, 1, 100_000_000),
+            ("concurrency", self.concurrency as u64, 1, 1000),
+            (
+                "timeout_seconds",
+                self.timeout_seconds,
+                1,
+                TIMEOUT_SECONDS_MAX,
+            ),
+            ("retries_max", self.retries_max.into(), 0, 100),
         ] {
-            if value == 0 {
-                return Err(Error::Setting { setting });
+            if !(min..=max).contains(&value) {
+                return Err(Error::Setting {
+                    setting,
+                    value,
+                    min,
+                    max,
+                });
             }
         }
         Ok(std::iter::once(origin).chain(proxy).collect())
@@ -157,7 +171,7 @@ impl Endpoint {
     }
 
     pub(crate) fn timeout(&self) -> Duration {
-        Duration::from_secs(self.timeout_seconds)
+        Duration::from_secs(self.timeout_seconds.min(TIMEOUT_SECONDS_MAX))
     }
 }
 
@@ -214,6 +228,24 @@ mod tests {
             ..endpoint("https://gpu.internal/v1")
         };
         assert!(idle.sends_to().is_err());
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_with_the_range() {
+        for (setting, value, range) in [
+            ("context", 0, "1 to 100000000"),
+            ("concurrency", 1001, "1 to 1000"),
+            ("timeout_seconds", u64::MAX, "1 to 86400"),
+            ("timeout_seconds", (1 << 63) - 1, "1 to 86400"),
+            ("retries_max", 4_294_967_295, "0 to 100"),
+        ] {
+            let mut settings = serde_json::json!(endpoint("https://gpu.internal/v1"));
+            settings[setting] = value.into();
+            let endpoint: Endpoint = serde_json::from_value(settings).unwrap();
+            let message = endpoint.sends_to().unwrap_err().to_string();
+            let said = format!("`{setting}` is {value}; write a number from {range}");
+            assert!(message.ends_with(&said), "{message}");
+        }
     }
 
     #[test]

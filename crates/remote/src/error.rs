@@ -29,11 +29,17 @@ pub enum Error {
         /// Where.
         origin: Origin,
     },
-    /// A limit is zero.
-    #[error("the endpoint's `{setting}` is 0; it must be at least 1")]
+    /// A number out of range.
+    #[error("the endpoint's `{setting}` is {value}; write a number from {min} to {max}")]
     Setting {
         /// Which.
         setting: &'static str,
+        /// As written.
+        value: u64,
+        /// The least.
+        min: u64,
+        /// The greatest.
+        max: u64,
     },
     /// The proxy is not an address.
     #[error(

@@ -65,18 +65,23 @@ pub struct Usage {
 impl Usage {
     fn remember(&mut self, answer: &Answer) {
         self.remembered += 1;
-        self.prompt_tokens += answer.prompt_tokens;
-        self.answer_tokens += answer.answer_tokens;
+        add(&mut self.prompt_tokens, answer.prompt_tokens);
+        add(&mut self.answer_tokens, answer.answer_tokens);
     }
 
     fn receive(&mut self, answer: &Answer, retries: usize) {
         self.answered += 1;
         self.retries += retries;
-        self.prompt_tokens += answer.prompt_tokens;
-        self.answer_tokens += answer.answer_tokens;
-        self.prompt_tokens_now += answer.prompt_tokens;
-        self.answer_tokens_now += answer.answer_tokens;
+        add(&mut self.prompt_tokens, answer.prompt_tokens);
+        add(&mut self.answer_tokens, answer.answer_tokens);
+        add(&mut self.prompt_tokens_now, answer.prompt_tokens);
+        add(&mut self.answer_tokens_now, answer.answer_tokens);
     }
+}
+
+/// A server's count may be anything.
+fn add(sum: &mut u64, count: u64) {
+    *sum = sum.saturating_add(count);
 }
 
 /// Puts every question that the journal cannot answer to the server; one answer per question, in
@@ -91,9 +96,9 @@ pub fn ask(questions: &[Question], call: Call<'_>) -> Result<Vec<Answer>> {
         .iter()
         .map(|question| question.digest(call.endpoint))
         .collect();
-    let mut answers: Vec<Option<Answer>> = digests
-        .iter()
-        .map(|digest| call.journal.find(digest).cloned())
+    // What an earlier version kept may be longer than it would be now.
+    let mut answers: Vec<Option<Answer>> = std::iter::zip(questions, &digests)
+        .map(|(question, digest)| Some(call.journal.find(digest)?.clone().fit(question, call.key)))
         .collect();
     let waiting: Vec<(usize, Question)> = (0..questions.len())
         .filter(|index| answers[*index].is_none())
@@ -209,7 +214,7 @@ fn work(shared: &Shared, sender: &Sender<Arrival>) {
 /// Asks until there is an answer or no hope; `None` if it was stopped while waiting.
 fn insist(shared: &Shared, question: &Question) -> Option<(Result<Answer>, usize)> {
     let endpoint = &shared.client.endpoint;
-    let attempts = 1 + endpoint.retries_max;
+    let attempts = endpoint.retries_max.saturating_add(1);
     for attempt in 1..=attempts {
         let retries = attempt as usize - 1;
         let (trouble, asked) = match shared.client.ask(question) {

@@ -10,6 +10,14 @@ use sha2::{Digest, Sha256};
 use crate::endpoint::Endpoint;
 use crate::secret::Secret;
 
+/// An answer's text may have this many bytes, and some for each of its tokens, which have about four.
+const TEXT_BYTES: usize = 4 << 10;
+const TEXT_BYTES_PER_TOKEN: usize = 64;
+/// So may a body, which escapes and reasoning make larger than its text.
+const BODY_BYTES: u64 = 1 << 20;
+const BODY_BYTES_PER_TOKEN: u64 = 1 << 10;
+const BODY_BYTES_MAX: u64 = 16 << 20;
+
 /// One prompt and how it is to be answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
@@ -50,7 +58,7 @@ pub struct Answer {
 pub enum Finish {
     /// The model, or a stop string, ended it.
     Stop,
-    /// `tokens_max` were made.
+    /// `tokens_max` were made, or far more, which were cut.
     Length,
     /// Something else, such as a content filter.
     Other,
@@ -93,6 +101,12 @@ impl Question {
         body
     }
 
+    /// Most bytes that are read of what a server sends back.
+    pub(crate) fn body_bytes_max(&self) -> u64 {
+        let tokens = (self.tokens_max as u64).saturating_mul(BODY_BYTES_PER_TOKEN);
+        tokens.saturating_add(BODY_BYTES).min(BODY_BYTES_MAX)
+    }
+
     /// SHA-256 of where and what is asked, in hex: the same digest, the same question.
     pub fn digest(&self, endpoint: &Endpoint) -> String {
         let text = format!("{}\n{}", endpoint.address(self.call()), self.body(endpoint));
@@ -100,86 +114,108 @@ impl Question {
     }
 }
 
-#[derive(Deserialize)]
-struct Reply {
-    choices: Vec<Choice>,
-    #[serde(default)]
-    usage: Option<Counted>,
-    #[serde(default)]
-    model: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    #[serde(default)]
-    text: Option<String>,
-    #[serde(default)]
-    message: Option<Message>,
-    #[serde(default)]
-    finish_reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    #[serde(default)]
-    content: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Counted {
-    #[serde(default)]
-    prompt_tokens: u64,
-    #[serde(default)]
-    completion_tokens: u64,
-}
-
-/// Reads an answer; the error says in a few words what is wrong with it.
-pub(crate) fn parse(body: &str, endpoint: &Endpoint) -> Result<Answer, String> {
-    let reply: Reply = serde_json::from_str(body).map_err(|error| {
-        let kind = if error.is_eof() {
-            "it ends too early"
-        } else if error.is_syntax() {
-            "it is not JSON"
-        } else {
-            "it lacks `choices`"
+impl Answer {
+    /// The answer as it is kept and passed on, whatever the server heeded: without control
+    /// characters other than line feeds and tabs, without the key, cut before the first stop
+    /// string and to a length that `tokens_max` allows.
+    pub(crate) fn fit(self, question: &Question, key: Option<&Secret>) -> Self {
+        let hidden = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+        let mut text = self.text.replace(hidden, "");
+        // After control characters, which could part it, and before a cut, which could leave a half.
+        if let Some(key) = key {
+            text = key.blot(&text);
+        }
+        let stops = question.stop.iter();
+        let stop = stops.filter_map(|stop| text.find(stop.as_str())).min();
+        let bytes_max = question.tokens_max.saturating_mul(TEXT_BYTES_PER_TOKEN);
+        let bytes_max = text.floor_char_boundary(bytes_max.saturating_add(TEXT_BYTES));
+        let finish = match stop {
+            Some(at) if at <= bytes_max => Finish::Stop,
+            _ if text.len() > bytes_max => Finish::Length,
+            _ => self.finish,
         };
-        kind.to_owned()
+        Self {
+            // A copy, so that no memory is held for the rest.
+            text: text[..stop.unwrap_or(text.len()).min(bytes_max)].to_owned(),
+            finish,
+            model: one_line(&self.model, key),
+            ..self
+        }
+    }
+}
+
+/// Reads an answer; the error says in a few words what is wrong with it, and quotes nothing.
+pub(crate) fn parse(body: &str, endpoint: &Endpoint) -> Result<Answer, &'static str> {
+    let reply: Value = serde_json::from_str(body).map_err(|error| match error.is_eof() {
+        true => "it ends too early",
+        false => "it is not JSON",
     })?;
-    let choice = reply.choices.into_iter().next();
-    let choice = choice.ok_or_else(|| "its `choices` are empty".to_owned())?;
-    let finish = match choice.finish_reason.as_deref() {
+    let choice = match &reply["choices"] {
+        Value::Array(choices) => choices.first().ok_or("its `choices` are empty")?,
+        Value::Null => return Err("it lacks `choices`"),
+        _ => return Err("its `choices` are no list"),
+    };
+    let finish = match choice["finish_reason"].as_str() {
         Some("stop" | "eos_token" | "stop_sequence") | None => Finish::Stop,
         Some("length") => Finish::Length,
         Some(_) => Finish::Other,
     };
-    let text = match (choice.text, choice.message) {
-        (Some(text), _) => text,
-        (None, Some(message)) => message.content.unwrap_or_default(),
-        (None, None) => return Err("its first choice has neither `text` nor `message`".to_owned()),
+    let text = match (&choice["text"], &choice["message"]) {
+        (Value::String(text), _) => text.clone(),
+        (Value::Null, Value::Object(message)) => content(message.get("content"))?,
+        (Value::Null, Value::Null) => {
+            return Err("its first choice has neither `text` nor `message`");
+        }
+        (Value::Null, _) => return Err("the `message` of its first choice is no object"),
+        _ => return Err("the `text` of its first choice is no string"),
     };
-    let usage = reply.usage.unwrap_or(Counted {
-        prompt_tokens: 0,
-        completion_tokens: 0,
-    });
     Ok(Answer {
         text,
         finish,
-        prompt_tokens: usage.prompt_tokens,
-        answer_tokens: usage.completion_tokens,
-        model: reply.model.unwrap_or_else(|| endpoint.model.clone()),
+        prompt_tokens: count(&reply["usage"]["prompt_tokens"]),
+        answer_tokens: count(&reply["usage"]["completion_tokens"]),
+        model: reply["model"]
+            .as_str()
+            .unwrap_or(&endpoint.model)
+            .to_owned(),
     })
+}
+
+/// The text of a message, which some servers send in parts.
+fn content(content: Option<&Value>) -> Result<String, &'static str> {
+    match content {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Array(parts)) => parts
+            .iter()
+            .filter(|part| part["type"] == "text")
+            .map(|part| part["text"].as_str().ok_or("a text part has no `text`"))
+            .collect(),
+        Some(_) => Err("its `content` is neither a string nor a list of parts"),
+    }
+}
+
+/// A server's count; 0 if it is none. Some write a whole number as `3.0`.
+fn count(value: &Value) -> u64 {
+    let whole = |number: &f64| *number >= 0.0 && number.fract() == 0.0;
+    let written = value.as_f64().filter(whole).map(|number| number as u64);
+    value.as_u64().or(written).unwrap_or_default()
 }
 
 /// The server's words in the body of a refusal, on one line, without the key and cut short.
 pub(crate) fn said(body: &str, key: Option<&Secret>) -> String {
-    const CHARS: usize = 200;
     let json: Option<Value> = serde_json::from_str(body).ok();
     let message = json.as_ref().and_then(|json| {
         ["/error/message", "/message", "/detail", "/error"]
             .iter()
             .find_map(|path| json.pointer(path)?.as_str())
     });
-    let words: Vec<&str> = message.unwrap_or(body).split_whitespace().collect();
+    one_line(message.unwrap_or(body), key)
+}
+
+fn one_line(text: &str, key: Option<&Secret>) -> String {
+    const CHARS: usize = 200;
+    let words: Vec<&str> = text.split_whitespace().collect();
     let mut line = words.join(" ").replace(|c: char| c.is_control(), "");
     // Before the cut, which could leave a part of it.
     if let Some(key) = key {
@@ -307,16 +343,94 @@ mod tests {
             let answer = parse(&body, &endpoint()).unwrap();
             assert_eq!((answer.text.as_str(), answer.finish), ("", finish));
         }
+        let parts = r#"{"choices":[{"message":{"content":[{"type":"text","text":"a "},
+            {"type":"thinking","thinking":[]},{"type":"text","text":"b"}]}}]}"#;
+        assert_eq!(parse(parts, &endpoint()).unwrap().text, "a b");
         for (body, problem) in [
             ("<html>", "not JSON"),
             (r#"{"choices":[{"te"#, "too early"),
             (r#"{"error":"x"}"#, "lacks `choices`"),
             (r#"{"choices":[]}"#, "empty"),
             (r#"{"choices":[{"finish_reason":"stop"}]}"#, "neither"),
+            (r#"{"choices":{}}"#, "`choices` are no list"),
+            (r#"{"choices":[{"text":5}]}"#, "`text` of its first choice"),
+            (r#"{"choices":[{"message":"a"}]}"#, "`message` of its first"),
+            (r#"{"choices":[{"message":{"content":5}}]}"#, "`content`"),
+            (
+                r#"{"choices":[{"message":{"content":[{"type":"text"}]}}]}"#,
+                "part has no `text`",
+            ),
         ] {
             let found = parse(body, &endpoint()).unwrap_err();
             assert!(found.contains(problem), "{body}: {found}");
         }
+    }
+
+    #[test]
+    fn a_count_that_is_none_is_zero() {
+        for (written, tokens) in [
+            ("7", 7),
+            ("3.0", 3),
+            ("18446744073709551615", u64::MAX),
+            ("1e300", u64::MAX),
+            ("null", 0),
+            ("-1", 0),
+            ("0.5", 0),
+            (r#""many""#, 0),
+        ] {
+            let body = format!(
+                r#"{{"choices":[{{"text":""}}],"usage":{{"completion_tokens":{written}}}}}"#
+            );
+            let answer = parse(&body, &endpoint()).unwrap();
+            assert_eq!((answer.prompt_tokens, answer.answer_tokens), (0, tokens));
+        }
+        let uncounted = r#"{"choices":[{"text":"a"}],"usage":[]}"#;
+        assert_eq!(parse(uncounted, &endpoint()).unwrap().answer_tokens, 0);
+    }
+
+    #[test]
+    fn an_answer_is_fitted_to_its_question_and_fits_from_then_on() {
+        let key = Secret::new("sk-very-secret".to_owned()).unwrap();
+        let long = "\u{e9}".repeat(5000);
+        for (text, fitted, finish) in [
+            ("a\u{1b}[1mb\u{7}\tc", "a[1mb\tc", Finish::Other),
+            ("one\r\ntwo\nthree", "one", Finish::Stop),
+            ("one END two\nthree", "one ", Finish::Stop),
+            ("sk-very\u{1b}-sEND", "sk-very-s", Finish::Stop),
+            ("sk-very\u{1b}-secret", "[key]", Finish::Other),
+            // 9 tokens of 64 bytes, and 4 KiB.
+            (&long, &long[..4672], Finish::Length),
+            (&format!("{long}\n"), &long[..4672], Finish::Length),
+        ] {
+            let answer = Answer {
+                text: text.to_owned(),
+                finish: Finish::Other,
+                prompt_tokens: 1,
+                answer_tokens: 2,
+                model: format!("sk-very-secret\u{1b} {}", "m".repeat(9000)),
+            };
+            let asked = Question {
+                stop: vec!["\n".to_owned(), "END".to_owned()],
+                ..question()
+            };
+            let once = answer.fit(&asked, Some(&key));
+            assert_eq!((once.text.as_str(), once.finish), (fitted, finish));
+            assert!(once.model.starts_with("[key] m") && once.model.len() < 210);
+            assert_eq!(once.clone().fit(&asked, Some(&key)), once);
+        }
+    }
+
+    #[test]
+    fn a_body_may_be_as_large_as_its_answer_needs() {
+        let most = |tokens_max| {
+            let question = Question {
+                tokens_max,
+                ..question()
+            };
+            question.body_bytes_max()
+        };
+        assert_eq!(most(64), (1 << 20) + (64 << 10));
+        assert_eq!((most(1 << 20), most(usize::MAX)), (16 << 20, 16 << 20));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use noisegate_remote::{Answer, Call, Endpoint, Error, Journal, Question, Secret, Usage, ask};
+use noisegate_remote::{
+    Answer, Call, Endpoint, Error, Finish, Journal, Question, Secret, Usage, ask,
+};
 use stub::{Reply, Seen, Stub};
 
 type Respond = Box<dyn Fn(&Seen) -> Reply + Send + Sync>;
@@ -321,6 +323,88 @@ fn a_key_that_a_server_repeats_in_an_answer_goes_no_further() {
     assert_eq!(texts(&asked.answers), ["you sent Bearer [key]"; 2]);
     let journal = std::fs::read_to_string(desk.folder.path().join("journal.jsonl")).unwrap();
     assert!(!journal.contains(KEY), "{journal}");
+}
+
+#[test]
+fn an_answer_of_a_server_that_heeds_nothing_is_cut_before_it_is_kept() {
+    let stub = Stub::start(|number, seen| match number {
+        0 => Reply::answer(seen, "one\u{1b}[2J\u{7}\ntwo\nthree"),
+        _ => Reply::answer(seen, &"x".repeat(1_000_000)),
+    });
+    let desk = Desk::at(&stub);
+    let first = desk.ask(&questions(1)).unwrap();
+    assert_eq!(texts(&first.answers), ["one[2J"]);
+    let asked = desk.ask(&questions(2)).unwrap();
+    assert_eq!(asked.answers[0].finish, Finish::Stop);
+    assert_eq!(asked.answers[1].text.len(), 16 * 64 + 4096);
+    assert_eq!(asked.answers[1].finish, Finish::Length);
+    let journal = std::fs::read_to_string(desk.folder.path().join("journal.jsonl")).unwrap();
+    assert!(journal.len() < 8000 && !journal.contains("two"));
+}
+
+#[test]
+fn an_answer_that_an_earlier_version_kept_is_cut_too() {
+    let stub = Stub::start(|_, seen| Reply::answer(seen, "new"));
+    let desk = Desk::at(&stub);
+    let asked = questions(1);
+    let kept = Answer {
+        text: "one\u{1b}\ntwo".to_owned(),
+        finish: Finish::Length,
+        prompt_tokens: 1,
+        answer_tokens: 1,
+        model: "m".to_owned(),
+    };
+    let mut journal = Journal::open(&desk.folder.path().join("journal.jsonl")).unwrap();
+    journal.add(asked[0].digest(&desk.endpoint), kept).unwrap();
+    let answers = desk.ask(&asked).unwrap().answers;
+    assert_eq!(
+        (answers[0].text.as_str(), answers[0].finish),
+        ("one", Finish::Stop)
+    );
+}
+
+#[test]
+fn a_body_far_larger_than_the_answer_asked_for_is_not_read_to_its_end() {
+    let stub = Stub::start(|_, seen| Reply::answer(seen, &"x".repeat(2 << 20)));
+    let desk = Desk::at(&stub);
+    let once = Desk {
+        endpoint: Endpoint {
+            retries_max: 0,
+            ..desk.endpoint.clone()
+        },
+        ..desk
+    };
+    let message = once.refusal();
+    let said = "it is larger than 1064960 bytes, far more than `max_tokens` allows";
+    assert!(message.contains(said), "{message}");
+}
+
+#[test]
+fn no_count_and_no_setting_makes_a_sum_wrap_or_a_worker_panic() {
+    let stub = Stub::start(|_, _| {
+        let usage = r#"{"choices":[{"text":"a"}],
+            "usage":{"prompt_tokens":18446744073709551615,"completion_tokens":18446744073709551615}}"#;
+        Reply::new(200, usage)
+    });
+    let desk = Desk::at(&stub);
+    for _ in 0..2 {
+        let usage = desk.ask(&questions(2)).unwrap().usage;
+        assert_eq!(
+            (usage.prompt_tokens, usage.answer_tokens),
+            (u64::MAX, u64::MAX)
+        );
+    }
+    for (timeout_seconds, retries_max) in [(u64::MAX, 0), (1, u32::MAX)] {
+        let desk = Desk {
+            endpoint: Endpoint {
+                timeout_seconds,
+                retries_max,
+                ..desk.endpoint.clone()
+            },
+            ..Desk::at(&stub)
+        };
+        assert!(desk.refusal().contains("write a number from"));
+    }
 }
 
 #[test]

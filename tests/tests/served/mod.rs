@@ -234,6 +234,84 @@ fn answers_without_text_are_counted_and_made_up_for_in_the_next_round() {
     }
 }
 
+/// One that heeds neither `stop` nor `max_tokens`, and counts as it likes.
+#[test]
+fn samples_of_a_server_that_heeds_nothing_are_one_line_each_and_clean() {
+    let stub = Stub::start(|number, _| {
+        let text = format!(
+            " the {number}. \u{1b}[31mclean\u{7} text about a matter\nText: \"the next\"\n{}",
+            "x".repeat(500_000)
+        );
+        let body = serde_json::json!({
+            "choices": [{ "text": text, "finish_reason": "length" }],
+            "usage": { "prompt_tokens": u64::MAX, "completion_tokens": -1 },
+        });
+        Reply::new(200, body.to_string())
+    });
+    let steps = r#"
+[steps.augment]
+uses = "llm:augment"
+site = "server"
+reads = { demonstrations = "data.released", model = "plugin:ward-llm" }
+with = { samples_per_label = 2, style = "completion", keep_demonstrations = false }
+
+[exports]
+samples = { from = "augment.samples", path = "out/samples.jsonl" }
+"#;
+    let story = write_story(&stub.url, &origin(&stub), steps);
+    let told = tell(&story, &["run", "served.toml"], Some(KEY));
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    let made = std::fs::read_to_string(story.path().join("out/samples.jsonl")).unwrap();
+    assert_eq!(made.lines().count(), 4, "{made}");
+    for line in made.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = row["text"].as_str().unwrap();
+        assert!(text.ends_with(". [31mclean text about a matter"), "{line}");
+    }
+    let bill = &bills(&story)[0];
+    assert_eq!(bill["prompt_tokens"].as_u64(), Some(u64::MAX));
+    assert_eq!(bill["answer_tokens"].as_u64(), Some(0));
+    let mut kept = Vec::new();
+    holding(&story.path().join("home/cache"), "clean text", &mut kept);
+    assert!(std::fs::metadata(&kept[0]).unwrap().len() < 10_000);
+}
+
+#[test]
+fn numbers_that_no_endpoint_and_no_price_may_have_are_refused_with_their_place() {
+    let story = story("http://127.0.0.1:9/v1", "http://127.0.0.1:9");
+    let plugin = std::fs::read_to_string(story.path().join("plugins/ward-llm/plugin.toml"));
+    let plugin = plugin.unwrap();
+    for (from, to, said) in [
+        (
+            "retries_max = 1",
+            "retries_max = 4294967295",
+            "`retries_max` is 4294967295; write a number from 0 to 100",
+        ),
+        (
+            "retries_max = 1",
+            "timeout_seconds = 9223372036854775807",
+            "`timeout_seconds` is 9223372036854775807; write a number from 1 to 86400",
+        ),
+        (
+            "prompt_per_million = 1.0",
+            "prompt_per_million = -1.0",
+            "`prompt_per_million` of `[price]` is -1; write a number from 0 to",
+        ),
+        (
+            "answer_per_million = 2.0",
+            "answer_per_million = nan",
+            "`answer_per_million` of `[price]` is NaN; write a number from 0 to",
+        ),
+    ] {
+        story.write("plugins/ward-llm/plugin.toml", plugin.replace(from, to));
+        let told = tell(&story, &["check", "served.toml"], Some(KEY));
+        assert_eq!(told.code, Some(2), "{}{}", told.out, told.err);
+        for part in ["plugins/ward-llm/plugin.toml`", said] {
+            assert!(told.err.contains(part), "{part}: {}", told.err);
+        }
+    }
+}
+
 #[test]
 fn a_step_that_fails_half_way_says_what_it_has_cost_so_far() {
     let stub = Stub::start(|number, seen| match number {

@@ -210,7 +210,7 @@ impl Served {
 /// The cost of all answers, and of those that were asked for now.
 #[expect(
     clippy::cast_precision_loss,
-    reason = "counts of tokens, far below 2^53"
+    reason = "counts of tokens, below 2^53 unless the server is wrong"
 )]
 fn costs(price: &Price, usage: &Usage) -> (f64, f64) {
     let cost = |prompt: u64, answer: u64| {

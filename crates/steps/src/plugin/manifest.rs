@@ -119,6 +119,21 @@ pub struct Price {
     pub currency: String,
 }
 
+impl Price {
+    /// What is wrong with it, and what to write instead.
+    pub(super) fn problem(&self) -> Option<String> {
+        [
+            ("prompt_per_million", self.prompt_per_million),
+            ("answer_per_million", self.answer_per_million),
+        ]
+        .into_iter()
+        .find(|(_, price)| !(0.0..=1e9).contains(price))
+        .map(|(key, price)| {
+            format!("`{key}` of `[price]` is {price}; write a number from 0 to 1000000000")
+        })
+    }
+}
+
 /// `[mechanism]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

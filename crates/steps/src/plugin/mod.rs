@@ -67,6 +67,9 @@ impl Plugin {
         if !complete {
             return Err(PluginError::Incomplete { path, kind, table });
         }
+        if let Some(message) = manifest.price.as_ref().and_then(Price::problem) {
+            return Err(PluginError::Manifest { path, message });
+        }
         let plugin = Self {
             folder: folder.to_owned(),
             manifest,
