@@ -21,6 +21,9 @@ use crate::sample::{Sample, derived_seed};
 /// dearer without teaching more.
 pub const WINDOW: usize = 128;
 
+/// Most passes over few demonstrations: after more, the model knows them by heart.
+pub const EPOCHS_MAX: usize = 8;
+
 /// Options of an adaptation.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,7 +35,8 @@ pub struct AdaptOptions {
     pub group: usize,
     /// Stretches of text in one training step, of [`WINDOW`] tokens or the model's context.
     pub batch_windows: usize,
-    /// Fewest training steps; few demonstrations are read more than `epochs` times.
+    /// Fewest training steps; few demonstrations are read more than `epochs` times, but not more
+    /// than [`EPOCHS_MAX`] unless `epochs` says so.
     pub steps_min: usize,
     /// Learning rates and clipping.
     pub optimizer: OptimizerOptions,
@@ -147,7 +151,11 @@ fn training_tokens(
     let mut order: Vec<usize> = (0..demonstrations.len()).collect();
     let mut tokens = Vec::new();
     let mut epoch = 0;
-    while epoch < options.epochs || tokens.len() <= batch * options.steps_min.max(1) {
+    let few = |tokens: &[u32], steps: usize| tokens.len() <= batch * steps;
+    while epoch < options.epochs
+        || (epoch < EPOCHS_MAX && few(&tokens, options.steps_min))
+        || few(&tokens, 1)
+    {
         shuffle(
             &mut order,
             derived_seed(options.seed, "adapt", &[epoch as u64]),
@@ -192,6 +200,31 @@ mod tests {
                 _ => Sample::new(format!("the cat sat on mat number {i}"), "pets"),
             })
             .collect()
+    }
+
+    #[test]
+    fn few_demonstrations_are_not_read_until_they_are_known_by_heart() {
+        let model = testing::model(1);
+        let (options, all) = (AdaptOptions::default(), demonstrations());
+        let tokens = |epochs, steps_min| {
+            let options = AdaptOptions {
+                epochs,
+                steps_min,
+                ..options
+            };
+            training_tokens(&model, &all, &options, 64).unwrap().len() - 1
+        };
+        let once = tokens(1, 0);
+        assert!(tokens(2, 10_000) <= (EPOCHS_MAX + 1) * (once + 64));
+        assert!(tokens(2, 10_000) >= (EPOCHS_MAX - 1) * once);
+        // Unless that is asked for; and one step there is always.
+        assert!(tokens(20, 0) > 15 * once);
+        assert_eq!(
+            training_tokens(&model, &all[..1], &options, 4096)
+                .unwrap()
+                .len(),
+            4097
+        );
     }
 
     fn run(model: &LanguageModel) -> LanguageModel {

@@ -45,6 +45,12 @@ impl Tensors {
                 found,
             });
         }
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(Error::Malformed {
+                path: self.path.clone(),
+                problem: format!("tensor `{name}` holds a number that is not finite"),
+            });
+        }
         Ok(values)
     }
 

@@ -228,6 +228,14 @@ pub enum Error {
     /// A model served elsewhere did not answer.
     #[error(transparent)]
     Served(Box<dyn std::error::Error + Send + Sync>),
+    /// The model computed something that is no number.
+    #[error(
+        "the model's {what} are not finite: its weights do not belong to its configuration, or it cannot be run in f32; use another model"
+    )]
+    NotFinite {
+        /// `logits`, ...
+        what: &'static str,
+    },
     /// The caller raised the cancel flag.
     #[error("cancelled by the caller")]
     Cancelled,

@@ -163,7 +163,7 @@ pub(crate) fn describe(family: Family, json: &Value) -> Result<(Architecture, Pa
         } else {
             NormKind::Rms
         },
-        norm_eps: config.number(eps)?.unwrap_or(eps_default) as f32,
+        norm_eps: norm_eps(&config, eps, eps_default)?,
         activation: activation(&config, family)?,
         gated: family != Family::Phi,
         parallel: family == Family::Phi,
@@ -200,6 +200,17 @@ fn parts(config: &Config<'_>, family: Family) -> Result<Parts, String> {
             .flag("tie_word_embeddings")?
             .unwrap_or(family.is_gemma()),
     })
+}
+
+/// What keeps a norm from dividing by zero.
+fn norm_eps(config: &Config<'_>, key: &str, otherwise: f64) -> Result<f32, String> {
+    let eps = config.number(key)?.unwrap_or(otherwise);
+    match (0.0..1.0).contains(&eps) {
+        true => Ok(eps as f32),
+        false => Err(format!(
+            "`{key}` is {eps}; it must be at least 0 and below 1"
+        )),
+    }
 }
 
 /// A token that the model must be able to read.
@@ -301,6 +312,12 @@ fn rotary(
         ),
         false => (parameters, &Value::Null),
     };
+    if !(json["rope_scaling"].is_null() || json["rope_scaling"].is_object()) {
+        return Err(format!(
+            "`rope_scaling` is {}, not an object",
+            json["rope_scaling"]
+        ));
+    }
     let scaling = if global.is_object() {
         global
     } else {
@@ -311,6 +328,14 @@ fn rotary(
     let theta = number(global, "rope_theta")
         .or(number(json, "rope_theta"))
         .unwrap_or(theta_default);
+    let local_theta = number(local, "rope_theta")
+        .or(number(json, "rope_local_base_freq"))
+        .unwrap_or(1e4);
+    for theta in [theta, local_theta] {
+        if !(theta > 0.0 && theta.is_finite()) {
+            return Err(format!("`rope_theta` is {theta}; it must be above 0"));
+        }
+    }
     let part_default = if family == Family::Phi { 0.5 } else { 1.0 };
     let part = number(global, "partial_rotary_factor")
         .or(number(json, "partial_rotary_factor"))
@@ -346,10 +371,7 @@ fn rotary(
             "rotary scaling `{kind}` of sliding windows is not supported"
         ));
     }
-    let theta = number(local, "rope_theta")
-        .or(number(json, "rope_local_base_freq"))
-        .unwrap_or(1e4);
-    Ok(vec![table, Rotary::plain(dims, theta)])
+    Ok(vec![table, Rotary::plain(dims, local_theta)])
 }
 
 fn needed(scaling: &Value, key: &str) -> Result<f64, String> {

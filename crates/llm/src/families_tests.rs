@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use candle_core::Device;
 
 use crate::device_network::DeviceNetwork;
+use crate::families::{Family, describe};
 use crate::generate::{GenerateOptions, Request, Sampling, generate};
 use crate::host::Segment;
 use crate::load::load;
@@ -132,4 +133,41 @@ fn a_model_that_cannot_be_trained_says_so() {
         message.contains("`qwen2`") && message.contains("adapt_epochs"),
         "{message}"
     );
+}
+
+#[test]
+fn numbers_that_no_model_has_are_refused() {
+    let bytes = std::fs::read(folder("llama").join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    for (key, value, part) in [
+        ("rms_norm_eps", (-1.0).into(), "`rms_norm_eps` is -1"),
+        ("rope_theta", 0.0.into(), "`rope_theta` is 0"),
+        ("rope_theta", (-5.0).into(), "`rope_theta` is -5"),
+        (
+            "rope_scaling",
+            "linear".into(),
+            "`rope_scaling` is \"linear\"",
+        ),
+    ] {
+        let mut changed = config.clone();
+        changed.as_object_mut().unwrap().remove("rope_parameters");
+        changed[key] = value;
+        let message = describe(Family::Llama, &changed).unwrap_err();
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused_by_name() {
+    let made = tempfile::tempdir().unwrap();
+    for file in ["config.json", "tokenizer.json"] {
+        std::fs::copy(folder("llama").join(file), made.path().join(file)).unwrap();
+    }
+    let mut weights = std::fs::read(folder("llama").join("model.safetensors")).unwrap();
+    let end = weights.len();
+    // Not a number, in f32 and in bf16.
+    weights[end - 2..].copy_from_slice(&[0xc0, 0x7f]);
+    std::fs::write(made.path().join("model.safetensors"), weights).unwrap();
+    let message = load(made.path(), &Device::Cpu).unwrap_err().to_string();
+    assert!(message.contains("a number that is not finite"), "{message}");
 }

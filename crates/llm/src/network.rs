@@ -8,6 +8,7 @@ use candle_core::{Device, Result};
 use crate::architecture::Architecture;
 use crate::decoder::Decoder;
 use crate::device_network::{DeviceNetwork, DeviceSession};
+use crate::error;
 use crate::host::{self, HostNetwork, Segment};
 
 /// A model with fewer numbers than this is best run by one session per thread: its weights stay
@@ -95,10 +96,22 @@ impl Session<'_> {
     }
 
     /// Logits of rows `first..first + rows`, counted over the `keep` of all segments.
-    pub(crate) fn logits(&mut self, first: usize, rows: usize) -> Result<&mut [f32]> {
-        match self {
-            Self::Host(session) => Ok(session.logits(first, rows)),
-            Self::Device(session) => session.logits(first, rows),
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](error::Error::NotFinite): draws and comparisons would take such numbers
+    /// for an answer. And whatever a device says.
+    pub(crate) fn logits(&mut self, first: usize, rows: usize) -> error::Result<&mut [f32]> {
+        let logits = match self {
+            Self::Host(session) => session.logits(first, rows),
+            Self::Device(session) => session.logits(first, rows)?,
+        };
+        // Without an early end, so that the compiler makes vectors of it.
+        match logits
+            .iter()
+            .fold(true, |all, logit| all & logit.is_finite())
+        {
+            true => Ok(logits),
+            false => Err(error::Error::NotFinite { what: "logits" }),
         }
     }
 
@@ -300,6 +313,18 @@ mod tests {
                 assert_near(&whole, &pieces, "in pieces");
             }
         }
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_are_an_error() {
+        let (architecture, mut decoder) = sample(false, false);
+        decoder.norm.gain[3] = f32::MAX;
+        decoder.embedding.iter_mut().for_each(|x| *x *= 1e3);
+        let network = Network::Host(HostNetwork::new(architecture, decoder));
+        let mut session = network.session(1, 64, 1).unwrap();
+        session.forward(&[segment(0, 0, &[1, 2, 3], 1)]).unwrap();
+        let error = session.logits(0, 1).unwrap_err().to_string();
+        assert!(error.contains("logits are not finite"), "{error}");
     }
 
     #[test]

@@ -81,7 +81,11 @@ fn cluster() -> StepSignature {
         "llm:cluster",
         "embeds samples and groups similar ones by k-means",
     )
-    .reads(PortSpec::one("samples", PortType::Records).help("samples to group"))
+    .reads(
+        PortSpec::one("samples", PortType::Records)
+            .labelled()
+            .help("samples to group"),
+    )
     .reads(PortSpec::one("embedder", PortType::Encoder).help("sentence encoder"))
     .makes("clusters", PortType::Clusters)
     .with(
@@ -99,7 +103,7 @@ fn nearest_centroid() -> StepSignature {
         "holds samples against released class centroids",
     )
     .reads(
-        PortSpec::one("samples", PortType::Records).help("samples to hold against the centroids"),
+        PortSpec::one("samples", PortType::Records).labelled().help("samples to hold against the centroids"),
     )
     .reads(PortSpec::one("centroids", PortType::Centroids).help("from `guest:class-centroids`"))
     .reads(
@@ -128,7 +132,7 @@ fn nearest_centroid() -> StepSignature {
 
 fn judge() -> StepSignature {
     StepSignature::host("llm:judge", "lets a language model keep the eligible samples of each cluster")
-        .reads(PortSpec::one("clusters", PortType::Clusters).or(PortType::Records).help("samples, with clusters if `llm:cluster` ran"))
+        .reads(PortSpec::one("clusters", PortType::Clusters).or(PortType::Records).labelled().help("samples, with clusters if `llm:cluster` ran"))
         .reads(PortSpec::one("model", PortType::LanguageModel).or(PortType::ServedModel).help("the judge"))
         .makes("samples", PortType::Records)
         .with(ParamSpec::choice("mode", &["cross-fit", "likelihood", "prompt", "off"]).or_null().help("by default `cross-fit`, and `prompt` with a served model or one that has a chat template; cross-fit: train a copy on each half of the samples and judge the other half by likelihood (small models); likelihood: judge by examples in the prompt; prompt: ask for a list (instruction-tuned models); off: form and near-duplicates only"))
@@ -146,7 +150,7 @@ fn judge() -> StepSignature {
 
 fn augment() -> StepSignature {
     StepSignature::host("llm:augment", "writes new samples from few-shot demonstrations")
-        .reads(PortSpec::one("demonstrations", PortType::Records).help("released samples to imitate"))
+        .reads(PortSpec::one("demonstrations", PortType::Records).labelled().help("released samples to imitate"))
         .reads(PortSpec::one("model", PortType::LanguageModel).or(PortType::ServedModel).help("the writer"))
         .makes("samples", PortType::Records)
         .makes("report", PortType::Report)
@@ -154,7 +158,7 @@ fn augment() -> StepSignature {
         .with(ParamSpec::choice("style", &["completion", "instruction"]).or_null().help("how the model is asked, by default `completion`, and `instruction` with a served model or one that has a chat template: base models go on with a text, instructed ones are told what to do"))
         .with(ParamSpec::int("shots", 1, 16).default(2).help("demonstrations of the wanted label in a prompt"))
         .with(ParamSpec::int("contrast_shots", 0, 16).default(0).help("demonstrations of other labels in a prompt"))
-        .with(ParamSpec::int("adapt_epochs", 0, 100).or_null().help("passes of training on the demonstrations before imitating them, by default 2, and 0 with a served model or one that has a chat template; 0 for large models"))
+        .with(ParamSpec::int("adapt_epochs", 0, 100).or_null().help("passes of training on the demonstrations before imitating them (few demonstrations are read up to 8 times), by default 2, and 0 with a served model or one that has a chat template; 0 for large models"))
         .with(ParamSpec::int("samples_per_answer", 1, 64).default(4).help("with style `instruction`: samples asked for at once"))
         .with(ParamSpec::int("batch", 1, 512).default(32).help("sequences generated together; a served model has its own `concurrency`"))
         .with(ParamSpec::int("tokens_max", 4, 8192).or_null().help("longest answer, by default 64 a sample"))

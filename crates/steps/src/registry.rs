@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use noisegate_engine::{Registry, Step};
+use noisegate_engine::{Input, Made, Registry, Step, StepContext, StepFailure};
 
 use crate::guest::GuestStep;
 use crate::llm::served::{Environment, Serving};
@@ -27,8 +27,10 @@ pub struct Tools {
 /// Every step kind by its `uses` name.
 pub fn registry(tools: Tools) -> Registry {
     let mut registry = Registry::new();
+    let plugins = tools.plugins.clone();
     let mut add = |uses: &str, step: Box<dyn Step>| {
-        registry.insert(uses.to_owned(), step);
+        let plugins = plugins.clone();
+        registry.insert(uses.to_owned(), Box::new(AsPinned { step, plugins }));
     };
     add(
         "llm:cluster",
@@ -83,14 +85,38 @@ pub fn registry(tools: Tools) -> Registry {
     for plugin in tools.plugins.0.into_values() {
         if plugin.manifest.plugin.kind == Kind::Guest {
             let uses = format!("guest:{}", plugin.name());
-            add(
-                &uses,
-                Box::new(GuestStep {
-                    plugin,
-                    sites: tools.sites.clone(),
-                }),
-            );
+            let sites = tools.sites.clone();
+            // Not as the others: what it has released is charged for, whatever lies there now.
+            registry.insert(uses, Box::new(GuestStep { plugin, sites }));
         }
     }
     registry
+}
+
+/// A step whose plugins must still be as pinned when it has ended: they were looked at before the
+/// run, and a file may be replaced while the steps before it work.
+struct AsPinned {
+    step: Box<dyn Step>,
+    plugins: Plugins,
+}
+
+impl Step for AsPinned {
+    fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
+        let made = self.step.run(context)?;
+        for input in context.inputs.0.values().flatten() {
+            let Input::Path { name, .. } = input else {
+                continue;
+            };
+            let plugin = name.strip_prefix("plugin:");
+            if let Some(plugin) = plugin.and_then(|name| self.plugins.get(name)) {
+                plugin.verify().map_err(|error| {
+                    StepFailure::BadInput(format!(
+                        "step `{}`: {error}; its file was replaced during the run, and what this step made of it is not kept",
+                        context.step.name
+                    ))
+                })?;
+            }
+        }
+        Ok(made)
+    }
 }

@@ -135,6 +135,24 @@ impl Decode for FilePath {
     }
 }
 
+/// Why no row could have a label, if so; as a file of labels is read.
+fn unusable(label: &str) -> Option<String> {
+    if label.trim() != label || label.chars().any(char::is_control) {
+        let label = label.trim();
+        return Some(format!(
+            "the label `{label}` has spaces around it or control characters"
+        ));
+    }
+    (label.len() > LABEL_BYTES_MAX).then(|| {
+        format!(
+            "a label has {} bytes, more than {LABEL_BYTES_MAX}",
+            label.len()
+        )
+    })
+}
+
+const LABEL_BYTES_MAX: usize = 256;
+
 impl Decode for Labels {
     /// A list, or the path of a labels file. From `--set` also `a,b,c`.
     fn decode(node: &Node, path: &str, report: &mut Report) -> Option<Self> {
@@ -164,6 +182,11 @@ impl Decode for Labels {
         if labels.iter().any(|label| label.trim().is_empty()) {
             let path = path.to_owned();
             report.error(node.place, Problem::EmptyEntry { path });
+            return None;
+        }
+        if let Some(why) = labels.iter().find_map(|label| unusable(label)) {
+            let path = path.to_owned();
+            report.error(node.place, Problem::UnusableText { path, why });
             return None;
         }
         let repeated = (1..labels.len()).find(|&at| labels[..at].contains(&labels[at]));

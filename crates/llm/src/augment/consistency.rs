@@ -79,6 +79,7 @@ mod tests {
             .to_vec();
         let cancel = AtomicBool::new(false);
         let options = AdaptOptions {
+            epochs: 64,
             batch_windows: 1,
             ..AdaptOptions::default()
         };

@@ -233,7 +233,7 @@ fn check(
             options.max_new_tokens,
             writer.context()
         );
-        return refuse("max_new_tokens", value, "it must leave room for a prompt");
+        return refuse("tokens_max", value, "it must leave room for a prompt");
     }
     if options.rivals > 0 && writer.local().is_none() {
         return Err(Error::NotLocal {
@@ -249,6 +249,15 @@ fn check(
             });
         }
         options.style.check_text_pattern(text)?;
+    }
+    if options.style == PromptStyle::Instruction
+        && let Some(label) = labels.iter().find(|label| label.contains("|||"))
+    {
+        return refuse(
+            "style",
+            format!("`instruction` with a label `{label}`"),
+            "`|||` tells label and text apart in an answer; rename the label, or use `completion`",
+        );
     }
     if options.samples_per_answer == 0 {
         return refuse(

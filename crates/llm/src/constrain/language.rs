@@ -33,6 +33,11 @@ pub(super) struct Language {
 }
 
 impl Language {
+    /// Whether the pattern has an anchor, which could match nowhere in the midst of an answer.
+    pub(super) fn has_anchor(pattern: &str) -> bool {
+        syntax::parse(pattern).is_ok_and(|hir| hir.properties().look_set().contains_anchor())
+    }
+
     /// The texts that `pattern` matches from beginning to end.
     ///
     /// # Errors

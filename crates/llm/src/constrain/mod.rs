@@ -237,6 +237,11 @@ pub(crate) fn check_parts(pattern: &str, parts: &[&str]) -> Result<()> {
         problem,
     };
     let language = Language::compile(pattern).map_err(refuse)?;
+    if Language::has_anchor(pattern) {
+        let problem =
+            "it has an anchor such as `^` or `$` inside; leave them out, whole texts are meant";
+        return Err(refuse(problem.to_owned()));
+    }
     if language.accepts(0) {
         let problem =
             "it matches the empty text, which is no sample; ask for one character or more";

@@ -40,14 +40,12 @@ impl Sampler {
         if let Some(penalty) = sampling.repetition_penalty.filter(|p| *p != 1.0) {
             self.penalise(logits, held, penalty as f32);
         }
-        if sampling.temperature == 0.0 {
+        let sharpness = (1.0 / sampling.temperature) as f32;
+        // A temperature too small to divide by is as good as 0.
+        if !sharpness.is_finite() {
             return most_likely(logits);
         }
-        kernels::weights(
-            logits,
-            (1.0 / sampling.temperature) as f32,
-            &mut self.weights,
-        );
+        kernels::weights(logits, sharpness, &mut self.weights);
         if let Some(cut) = self.cut(sampling) {
             let kept = |(id, weight): (usize, &f32)| at_least((*weight, id as u32), cut);
             for (id, weight) in self.weights.iter_mut().enumerate() {
@@ -209,6 +207,20 @@ mod tests {
 
     fn draw(sampling: Sampling, logits: &[f32], rng: &mut ChaCha8Rng) -> u32 {
         Sampler::default().draw(&sampling, &mut logits.to_vec(), [&[], &[]], rng)
+    }
+
+    #[test]
+    fn a_temperature_too_small_to_divide_by_is_greedy() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for temperature in [0.0, 1e-300, 1e-40, 1e-30, 1e-6] {
+            let sampling = Sampling {
+                temperature,
+                top_p: Some(0.95),
+                ..Sampling::greedy()
+            };
+            let token = draw(sampling, &[0.5, 3.0, 2.9, -1.0], &mut rng);
+            assert_eq!(token, 1, "{temperature}");
+        }
     }
 
     fn share(sampling: Sampling, logits: &[f32], token: u32) -> f64 {

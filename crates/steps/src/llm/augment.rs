@@ -45,6 +45,12 @@ impl Step for Augment {
                 "label `{label}` got {missing} fewer new samples than wanted"
             ));
         }
+        if made.without_demonstration > 0 {
+            context.note(format!(
+                "{} of {} answers were asked for without a demonstration of their label: it has none, or none leaves room in the model's context",
+                made.without_demonstration, made.answers
+            ));
+        }
         context.note(format!(
             "{} new samples in {} answers; rejected {:?}",
             made.samples.len(),
@@ -56,6 +62,12 @@ impl Step for Augment {
         let mut told = json!(made);
         told["served"] = model.usage();
         write_json(&path, &told)?;
+        if made.samples.is_empty() {
+            return Err(StepFailure::Failed(format!(
+                "step `{}`: not one answer of the model could be used (rejected: {:?}); raise `retries_max` or `temperature`, set `adapt_epochs = 0`, or use a larger model",
+                context.step.name, made.rejected
+            )));
+        }
         let mut all = if With(&context.step.with).flag("keep_demonstrations")? {
             demonstrations
         } else {
@@ -66,12 +78,6 @@ impl Step for Augment {
             label: new.sample.label,
             cluster: None,
         }));
-        if all.is_empty() {
-            return Err(StepFailure::Failed(format!(
-                "step `{}`: not one answer of the model could be used; raise `retries_max` or `temperature`, or use a larger model",
-                context.step.name
-            )));
-        }
         let samples = context.work.join("samples.jsonl");
         samples::write(&samples, &all)?;
         Ok(vec![
@@ -198,6 +204,15 @@ mod tests {
     fn a_pattern_is_looked_at_before_a_model_is_known() {
         assert_eq!(check_output_regex(""), Ok(()));
         assert_eq!(check_output_regex("^[A-Z][a-z ]{2,9}[.]$"), Ok(()));
+        for anchored in [
+            "^I am [a-z]{2,9}$|^I need [a-z]{2,9}$",
+            "(^I need [a-z]{2,9}$)",
+            r"\A[a-z]{2,9}\z",
+            r"^[a-z]{2,9}\\$",
+        ] {
+            let why = check_output_regex(anchored).unwrap_err();
+            assert!(why.contains("an anchor"), "{anchored}: {why}");
+        }
         // Only an instructed model's answers are cut there.
         assert_eq!(check_output_regex("[a-z|]{2,9}"), Ok(()));
         for (pattern, part) in [

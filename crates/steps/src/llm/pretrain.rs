@@ -134,6 +134,12 @@ fn corpora(context: &StepContext<'_>, held_out: &[Document]) -> Result<Vec<Corpu
     let inputs = context.inputs.all("text");
     let weights = numbers(context, "weights", inputs.len(), 1.0)?;
     let for_tokenizer = numbers(context, "tokenizer_documents", inputs.len(), 2000.0)?;
+    if let Some(less) = for_tokenizer.iter().find(|count| **count < 1.0) {
+        return Err(StepFailure::BadInput(format!(
+            "step `{}`: `tokenizer_documents` has {less}; give 1 or more for each input",
+            context.step.name
+        )));
+    }
     let mut corpora = Vec::new();
     for ((input, weight), for_tokenizer) in inputs.iter().zip(weights).zip(for_tokenizer) {
         let mut documents = documents(std::slice::from_ref(input))?;

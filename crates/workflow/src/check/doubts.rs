@@ -29,7 +29,7 @@ pub(super) fn look(workflow: &Workflow, steps: &[Wired<'_>], report: &mut Report
     }
 }
 
-/// A step that makes a report about a model, from rows that the model was trained on.
+/// A step that makes nothing but a report about a model, from rows that the model was trained on.
 fn judged_on_training_data(
     workflow: &Workflow,
     steps: &[Wired<'_>],
@@ -39,7 +39,7 @@ fn judged_on_training_data(
     let makes = judge
         .signature
         .map_or(&[][..], |signature| &signature.makes);
-    if makes.iter().all(|output| output.makes != PortType::Report) {
+    if makes.is_empty() || makes.iter().any(|output| output.makes != PortType::Report) {
         return;
     }
     for (_, model) in judge.sources().filter(|(_, source)| is_model(source)) {
