@@ -44,6 +44,22 @@ uses = "slm:pseudo-label"
 site = "clinic"
 reads = { model = "train.model", samples = "data.offered" }
 
+[steps.other]
+uses = "slm:train"
+site = "clinic"
+reads = { records = "data.notes" }
+with = { epochs = 3, layers = 1, hidden = 16, heads = 2, intermediate = 32, learning_rate = 0.005, vocabulary = 300, seed = 5 }
+
+[steps.label-by-other]
+uses = "slm:pseudo-label"
+site = "clinic"
+reads = { model = "other.model", samples = "data.offered" }
+
+[steps.label-by-both]
+uses = "slm:pseudo-label"
+site = "clinic"
+reads = { model = ["train.model", "other.model"], samples = "data.offered" }
+
 [steps.student]
 uses = "slm:train"
 site = "clinic"
@@ -113,6 +129,31 @@ fn a_site_keeps_the_samples_that_its_own_model_agrees_with_and_tells_nobody() {
     );
     // Nothing is certain to a whole 1; that none is kept is no failure that somebody could see.
     assert!(artifact("sure.samples").unwrap().len() < samples.len());
+
+    let rows_of = |name: &str| -> Vec<serde_json::Value> {
+        let text = String::from_utf8(artifact(name).unwrap()).unwrap();
+        let parsed = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        parsed.collect()
+    };
+    // Of two models the mean counts.
+    let (one, other) = (rows_of("label.samples"), rows_of("label-by-other.samples"));
+    assert_ne!(one, other);
+    let shares = |row: &serde_json::Value| {
+        ["billing", "care", "delay"].map(|label| row["probabilities"][label].as_f64().unwrap())
+    };
+    for ((both, one), other) in rows_of("label-by-both.samples")
+        .iter()
+        .zip(&one)
+        .zip(&other)
+    {
+        let (both, one, other) = (shares(both), shares(one), shares(other));
+        for at in 0..3 {
+            assert!(
+                (both[at] - (one[at] + other[at]) / 2.0).abs() < 1e-6,
+                "{both:?}"
+            );
+        }
+    }
 
     let labelled = String::from_utf8(artifact("label.samples").unwrap()).unwrap();
     let labelled: Vec<serde_json::Value> = labelled

@@ -89,16 +89,31 @@ pub(super) struct Judged {
     pub told: Vec<Prediction>,
 }
 
-/// Reads model and samples, and has the head judge them; `check` looks at both first.
+/// Reads models and samples, and has the models' heads judge them together: of several models the
+/// mean of the probabilities counts. `check` looks at head and samples first.
+///
+/// # Source
+/// Lakshminarayanan, Pritzel and Blundell, "Simple and Scalable Predictive Uncertainty Estimation
+/// using Deep Ensembles", 2017, section 2.4.
 pub(super) fn judged(
     context: &StepContext<'_>,
     onnxruntime: &Path,
     check: impl FnOnce(&[Sample], &Head) -> Result<(), StepFailure>,
 ) -> Result<Judged, StepFailure> {
     let with = With(&context.step.with);
-    let model = context.inputs.one("model").ok_or_else(unconnected)?;
-    let model = Model::read_classifier(model.path()).map_err(failure)?;
-    let (place, head) = find(&model, with.text("head")?)?;
+    let mut members = Vec::new();
+    for input in context.inputs.all("model") {
+        let model = Model::read_classifier(input.path()).map_err(failure)?;
+        let (place, head) = find(&model, with.text("head")?)?;
+        members.push((model, place, head));
+    }
+    let (_, _, head) = members.first().ok_or_else(unconnected)?;
+    let head = head.clone();
+    let mut orders = Vec::new();
+    for (_, _, other) in &members {
+        single_label(other)?;
+        orders.push(order(&head, other)?);
+    }
     let mut samples = Vec::new();
     for input in context.inputs.all("samples") {
         samples.extend(samples::read(input)?);
@@ -111,14 +126,64 @@ pub(super) fn judged(
         texts: &texts,
         context,
         device,
-        models: 1,
+        models: members.len(),
     };
-    let told = scoring.predict(&model, place, with.flag("int8")?, 0)?;
+    let int8 = with.flag("int8")?;
+    let mut told: Vec<Prediction> = Vec::new();
+    for (pass, ((model, place, _), order)) in members.iter().zip(&orders).enumerate() {
+        let more = scoring.predict(model, *place, int8, pass)?;
+        match pass {
+            0 => told = more,
+            _ => told
+                .iter_mut()
+                .zip(&more)
+                .for_each(|(sum, more)| add(sum, more, order)),
+        }
+    }
+    if members.len() > 1 {
+        told.iter_mut().for_each(|sum| divide(sum, members.len()));
+    }
     Ok(Judged {
         head,
         samples,
         told,
     })
+}
+
+/// Where the labels of `head` stand in `other`.
+fn order(head: &Head, other: &Head) -> Result<Vec<usize>, StepFailure> {
+    let place = |label: &String| other.labels.iter().position(|it| it == label);
+    let places: Option<Vec<usize>> = head.labels.iter().map(place).collect();
+    places
+        .filter(|places| places.len() == other.labels.len())
+        .ok_or_else(|| {
+            bad_input(format!(
+                "the models on port `model` know different labels ({} and {}); train them with the same `labels`",
+                head.labels.join(", "),
+                other.labels.join(", ")
+            ))
+        })
+}
+
+fn add(sum: &mut Prediction, more: &Prediction, order: &[usize]) {
+    for (sum, place) in sum.probabilities.iter_mut().zip(order) {
+        *sum += more.probabilities[*place];
+    }
+    sum.only_unknown &= more.only_unknown;
+    sum.cut |= more.cut;
+}
+
+fn divide(sum: &mut Prediction, count: usize) {
+    sum.probabilities
+        .iter_mut()
+        .for_each(|it| *it /= count as f32);
+    let mut best = 0;
+    for (label, probability) in sum.probabilities.iter().enumerate() {
+        if *probability > sum.probabilities[best] {
+            best = label;
+        }
+    }
+    sum.label = best;
 }
 
 /// Refuses a head that does not choose one label.
@@ -132,4 +197,48 @@ pub(super) fn single_label(head: &Head) -> Result<(), StepFailure> {
         head.name,
         head.task.name()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(labels: &[&str]) -> Head {
+        Head::single(labels.iter().copied())
+    }
+
+    fn told(probabilities: &[f32]) -> Prediction {
+        Prediction {
+            label: 0,
+            probabilities: probabilities.to_vec(),
+            numbers: Vec::new(),
+            cut: false,
+            only_unknown: true,
+        }
+    }
+
+    #[test]
+    fn of_several_models_the_mean_counts_label_by_label() {
+        let order = order(&head(&["a", "b", "c"]), &head(&["c", "a", "b"])).unwrap();
+        let mut sum = told(&[0.5, 0.3, 0.2]);
+        let more = Prediction {
+            only_unknown: false,
+            ..told(&[0.1, 0.1, 0.8])
+        };
+        add(&mut sum, &more, &order);
+        divide(&mut sum, 2);
+        let expected = [0.3, 0.55, 0.15];
+        let near = |(a, b): (&f32, f32)| (a - b).abs() < 1e-6;
+        assert!(sum.probabilities.iter().zip(expected).all(near), "{sum:?}");
+        assert_eq!((sum.label, sum.only_unknown), (1, false));
+    }
+
+    #[test]
+    fn models_of_different_labels_are_refused() {
+        let one = head(&["a", "b"]);
+        for other in [&["a", "c"][..], &["a"], &["a", "b", "c"]] {
+            let error = order(&one, &head(other)).unwrap_err().to_string();
+            assert!(error.contains("different labels (a, b and a"), "{error}");
+        }
+    }
 }

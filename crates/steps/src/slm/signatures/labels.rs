@@ -13,9 +13,9 @@ pub fn agree_signature() -> StepSignature {
         "keeps the samples whose label a site's classifier agrees with; what is kept is as private as the classifier",
     )
     .reads(
-        PortSpec::one("model", PortType::Classifier)
+        PortSpec::many("model", PortType::Classifier)
             .private()
-            .help("the classifier, such as one trained on private records"),
+            .help("the classifier, such as one trained on private records; of several the mean of the probabilities counts"),
     )
     .reads(
         PortSpec::many("samples", PortType::Records)
@@ -48,9 +48,9 @@ pub fn pseudo_label_signature() -> StepSignature {
         "gives samples the labels of a site's classifier; what it makes is as private as the classifier",
     )
     .reads(
-        PortSpec::one("model", PortType::Classifier)
+        PortSpec::many("model", PortType::Classifier)
             .private()
-            .help("the classifier (teacher), such as one fine-tuned on private records"),
+            .help("the classifier (teacher), such as one fine-tuned on private records; of several the mean of the probabilities counts"),
     )
     .reads(
         PortSpec::many("samples", PortType::Records)
