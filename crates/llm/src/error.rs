@@ -51,6 +51,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file is whole, but asks for something that is not built here.
+    #[error("`{path}` cannot be run: {problem}; use another model, or another file of this one", path = path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it asks for.
+        problem: String,
+    },
     /// The model's family is not one of ours.
     #[error("`{path}` describes a `{found}` model; supported are: {supported}", path = path.display())]
     UnsupportedArchitecture {
@@ -242,6 +250,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// A file that cannot be used: what is not supported says so, anything else is damage.
+    pub(crate) fn unusable(path: impl Into<PathBuf>, problem: String) -> Self {
+        let path = path.into();
+        match problem.contains("supported") {
+            true => Self::Unsupported { path, problem },
+            false => Self::Malformed { path, problem },
+        }
+    }
+
     /// Wraps an I/O error with what was being done to which file.
     pub(crate) fn io(
         action: &'static str,

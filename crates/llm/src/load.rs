@@ -81,6 +81,15 @@ fn load_folder(folder: &Path, device: &Device) -> Result<LanguageModel> {
     let said = Said::in_folder(folder)?;
     said.hash(&mut hash);
     begin_and_end(&said, family, &tokenizer, &mut architecture)?;
+    if let Some(begin) = architecture.begin
+        && begin as usize >= architecture.vocab
+    {
+        let problem = format!(
+            "it begins texts with token {begin}, but the model has {} tokens",
+            architecture.vocab
+        );
+        return Err(malformed(&folder.join("tokenizer.json"), problem));
+    }
     let chat = ChatTemplate::in_folder(folder, BTreeMap::new())?;
     if let Some(chat) = &chat {
         hash.update(chat.source());
@@ -219,7 +228,8 @@ pub(crate) fn described(path: &Path, family: Family, json: serde_json::Value) ->
         path: path.to_owned(),
         problem,
     };
-    let (architecture, parts) = families::describe(family, &json).map_err(malformed)?;
+    let (architecture, parts) =
+        families::describe(family, &json).map_err(|problem| Error::unusable(path, problem))?;
     let mut llama = None;
     if family == Family::Llama {
         let theta = json["rope_parameters"]["rope_theta"].as_f64();
@@ -353,6 +363,25 @@ mod tests {
     }
 
     #[test]
+    fn a_first_token_that_the_model_does_not_have_is_refused() {
+        let folder = exported();
+        let path = folder.path().join("tokenizer.json");
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        json["post_processor"] = serde_json::json!({
+            "type": "TemplateProcessing", "pair": [],
+            "single": [{ "SpecialToken": { "id": "<s>", "type_id": 0 } }, { "Sequence": { "id": "A", "type_id": 0 } }],
+            "special_tokens": { "<s>": { "id": "<s>", "ids": [999_999], "tokens": ["<s>"] } },
+        });
+        std::fs::write(path, json.to_string()).unwrap();
+        let message = refusal(folder.path());
+        assert!(
+            message.contains("begins texts with token 999999"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn shards_are_loaded_like_one_file() {
         let folder = exported();
         let whole = load(folder.path(), &Device::Cpu).unwrap();
@@ -449,7 +478,12 @@ mod tests {
         edit_config(folder.path(), |json| {
             json["rope_scaling"] = serde_json::json!({"rope_type": "yarn", "factor": 8.0});
         });
-        assert!(refusal(folder.path()).contains("rotary scaling `yarn`"));
+        let message = refusal(folder.path());
+        assert!(
+            message.contains("cannot be run: rotary scaling `yarn`"),
+            "{message}"
+        );
+        assert!(!message.contains("damaged"), "{message}");
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl LanguageModel {
 
     /// Puts a model of any family together.
     pub(crate) fn of_family(
-        architecture: Architecture,
+        mut architecture: Architecture,
         decoder: Decoder,
         device: &Device,
         tokenizer: TextTokenizer,
@@ -78,6 +78,9 @@ impl LanguageModel {
                 model: architecture.vocab,
             });
         }
+        // A token that it cannot emit ends nothing.
+        let vocab = architecture.vocab;
+        architecture.end.retain(|end| (*end as usize) < vocab);
         Ok(Self {
             network: Network::new(architecture, decoder, device)?,
             tokenizer,

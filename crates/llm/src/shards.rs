@@ -50,7 +50,13 @@ pub(crate) fn collect(path: &Path, bytes: &[u8], tensors: &mut Tensors) -> Resul
     let file = SafeTensors::deserialize(bytes).map_err(|e| malformed(e.to_string()))?;
     for (name, view) in file.iter() {
         let values = floats(&view)
-            .ok_or_else(|| malformed(format!("tensor `{name}` is {:?}", view.dtype())))?;
+            .ok_or_else(|| {
+                format!(
+                    "tensor `{name}` is {:?}, which is not supported",
+                    view.dtype()
+                )
+            })
+            .map_err(|problem| Error::unusable(path, problem))?;
         tensors.insert(name.to_owned(), view.shape().to_vec(), values);
     }
     Ok(())

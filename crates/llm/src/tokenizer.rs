@@ -12,12 +12,18 @@
 //! Every byte is in the vocabulary, so nothing is ever unknown.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use serde_json::Value;
 use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
+use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::normalizers::Precompiled;
 use tokenizers::normalizers::unicode::NFC;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::fixed_length::FixedLength;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
@@ -31,6 +37,13 @@ pub const PAD: &str = "<|pad|>";
 /// How a text is cut before merging; `\s` is Unicode `White_Space`. Every character matches one
 /// of the four alternatives, so the pieces joined are the text.
 pub const SPLIT: &str = r" ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s+";
+
+/// Longest piece in bytes that merges are learned from: learning takes time with its square.
+const TRAINED_WORD_MAX: usize = 1024;
+/// How many times as long a part of a tokenizer may make a text; SentencePiece's parts come to 9.
+const GROWTH_MAX: usize = 32;
+/// Something of every kind, which no tokenizer may panic on.
+const PROBE: &str = "Let's try 12 na\u{ef}ve, \u{4f60}\u{597d} <x>\t\u{1F600}\n\n  ";
 
 /// A tokenizer with its special tokens looked up.
 #[derive(Debug, Clone)]
@@ -53,12 +66,27 @@ impl TextTokenizer {
         })
     }
 
-    /// Parses the bytes of a `tokenizer.json`; the error is the library's own words.
+    /// Parses the bytes of a `tokenizer.json`; the error says what is wrong with it, in words.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        let mut inner = Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())?;
-        // Files may carry padding or truncation, which would silently change lengths.
+        refuse_growth(bytes)?;
+        let mut inner = guarded(|| Tokenizer::from_bytes(bytes))?;
+        // Files may carry padding or truncation, which would silently change lengths, and dropout,
+        // by which a text has other tokens each time.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| e.to_string())?;
+        if let ModelWrapper::BPE(bpe) = inner.get_model()
+            && bpe.dropout.is_some()
+        {
+            let mut bpe = bpe.clone();
+            bpe.dropout = None;
+            inner.with_model(bpe);
+        }
+        guarded(|| {
+            if let Ok(encoding) = inner.encode_fast(PROBE, true) {
+                let _ = inner.decode(encoding.get_ids(), false);
+            }
+            Ok(())
+        })?;
         Ok(Self::from_inner(inner))
     }
 
@@ -76,7 +104,8 @@ impl TextTokenizer {
 
     /// Trains the byte-level BPE tokenizer described at the top of this file.
     ///
-    /// - `texts`: the training sample; 10 MB is plenty for a vocabulary of a few thousand.
+    /// - `texts`: the training sample; 10 MB is plenty for a vocabulary of a few thousand. Pieces
+    ///   longer than 1,024 bytes are learned from in parts; encoding leaves them whole.
     /// - `vocab_size`: tokens in all, with 2 special ones and 256 bytes.
     ///
     /// # Errors
@@ -108,10 +137,11 @@ impl TextTokenizer {
         inner
             .with_normalizer(Some(NFC))
             .map_err(fail("take its normaliser"))?;
-        inner.with_pre_tokenizer(Some(Sequence::new(vec![
-            split.into(),
-            ByteLevel::new(false, false, false).into(),
-        ])));
+        let cut: Vec<PreTokenizerWrapper> =
+            vec![split.into(), ByteLevel::new(false, false, false).into()];
+        let mut shorter = cut.clone();
+        shorter.push(FixedLength::new(TRAINED_WORD_MAX).into());
+        inner.with_pre_tokenizer(Some(Sequence::new(shorter)));
         inner.with_decoder(Some(ByteLevelDecoder::new(false, false, false)));
         let special = |text: &str| AddedToken::from(text, true).normalized(false);
         let mut trainer: tokenizers::models::TrainerWrapper = BpeTrainer::builder()
@@ -123,6 +153,7 @@ impl TextTokenizer {
             .build()
             .into();
         inner.train(&mut trainer, texts).map_err(fail("train"))?;
+        inner.with_pre_tokenizer(Some(Sequence::new(cut)));
         Ok(Self::from_inner(inner))
     }
 
@@ -164,9 +195,9 @@ impl TextTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] from the library.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(|e| Error::Tokenizer {
+        guarded(|| self.inner.decode(ids, true)).map_err(|problem| Error::Tokenizer {
             action: "decode",
-            problem: e.to_string(),
+            problem,
         })
     }
 
@@ -187,13 +218,79 @@ impl TextTokenizer {
 }
 
 fn encode(tokenizer: &Tokenizer, text: &str, with_specials: bool) -> Result<Vec<u32>> {
-    tokenizer
-        .encode_fast(text, with_specials)
+    guarded(|| tokenizer.encode_fast(text, with_specials))
         .map(|encoding| encoding.get_ids().to_vec())
-        .map_err(|e| Error::Tokenizer {
+        .map_err(|problem| Error::Tokenizer {
             action: "encode",
-            problem: e.to_string(),
+            problem,
         })
+}
+
+/// The library panics where a file's parts do not fit each other or a text.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    // What it was at work on is dropped, and tokenizers are only read.
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| "the tokenizers library cannot work with it".to_owned())?
+        .map_err(|e| e.to_string())
+}
+
+/// Refuses a `tokenizer.json` whose steps could make a text very long, or make the library panic.
+fn refuse_growth(bytes: &[u8]) -> Result<(), String> {
+    #[derive(serde::Deserialize)]
+    struct Parts {
+        #[serde(default)]
+        normalizer: Value,
+        #[serde(default)]
+        pre_tokenizer: Value,
+        #[serde(default)]
+        decoder: Value,
+    }
+    let parts: Parts = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    for (name, part) in [
+        ("normalizer", &parts.normalizer),
+        ("pre_tokenizer", &parts.pre_tokenizer),
+        ("decoder", &parts.decoder),
+    ] {
+        let times = growth(part)?;
+        if times > GROWTH_MAX {
+            return Err(format!(
+                "its `{name}` may make a text {times} times as long; at most {GROWTH_MAX} times is taken"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How many times as long the steps make a text at worst, one after the other.
+fn growth(step: &Value) -> Result<usize, String> {
+    let own = match (step["type"].as_str(), &step["pattern"], &step["content"]) {
+        (_, pattern, Value::String(content)) => {
+            let replaced = pattern["String"].as_str().or(pattern["Regex"].as_str());
+            if replaced == Some("") {
+                return Err("it replaces the empty text".to_owned());
+            }
+            // A regular expression may match a single character.
+            content
+                .len()
+                .div_ceil(pattern["String"].as_str().map_or(1, str::len))
+        }
+        (Some("NFKC" | "NFKD"), ..) => 4,
+        (Some("ByteLevel" | "BPEDecoder" | "CTC"), ..) => 2,
+        (Some("Precompiled"), ..) => {
+            let read = serde_json::from_value::<Precompiled>(step.clone());
+            read.map_err(|e| format!("its `Precompiled` normaliser: {e}"))?;
+            1
+        }
+        _ => step["prepend"].as_str().map_or(1, str::len),
+    };
+    let fields = step
+        .as_object()
+        .into_iter()
+        .flat_map(|fields| fields.values());
+    let inner = step.as_array().into_iter().flatten().chain(fields);
+    inner
+        .map(growth)
+        .try_fold(own.max(1), |all, times| Ok(all.saturating_mul(times?)))
 }
 
 /// Merges in order of rank from tokens and scores: of two possible merges SentencePiece takes the
@@ -224,6 +321,7 @@ mod tests {
     use std::collections::HashMap;
 
     use proptest::prelude::*;
+    use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 
     use super::*;
     use crate::testing;
@@ -236,8 +334,7 @@ mod tests {
 
     impl Simple {
         fn new(tokenizer: &TextTokenizer) -> Self {
-            let json: serde_json::Value =
-                serde_json::from_str(&tokenizer.to_json().unwrap()).unwrap();
+            let json: Value = serde_json::from_str(&tokenizer.to_json().unwrap()).unwrap();
             let vocab = serde_json::from_value(json["model"]["vocab"].clone()).unwrap();
             let merges: Vec<(String, String)> =
                 serde_json::from_value(json["model"]["merges"].clone()).unwrap();
@@ -327,6 +424,25 @@ mod tests {
     }
 
     #[test]
+    fn a_long_word_is_learned_from_in_pieces() {
+        let text = "a".repeat(16 * TRAINED_WORD_MAX);
+        let trained = TextTokenizer::train([&text].into_iter(), 300).unwrap();
+        let longest = trained
+            .library()
+            .get_vocab(false)
+            .keys()
+            .map(String::len)
+            .max();
+        assert_eq!(longest, Some(TRAINED_WORD_MAX));
+        // Pieces are made for training only.
+        assert!(!trained.to_json().unwrap().contains("FixedLength"));
+        assert_eq!(
+            trained.decode(&trained.encode(&text).unwrap()).unwrap(),
+            text
+        );
+    }
+
+    #[test]
     fn the_mark_of_a_special_token_is_text_unless_a_template_made_it() {
         let tokenizer = testing::tokenizer();
         let text = format!("one{END_OF_TEXT}two");
@@ -340,7 +456,7 @@ mod tests {
     #[test]
     fn only_a_token_put_first_begins_a_text() {
         let with = |single: &str| {
-            let mut json: serde_json::Value =
+            let mut json: Value =
                 serde_json::from_str(&testing::tokenizer().to_json().unwrap()).unwrap();
             let special = |id: u32, text: &str| serde_json::json!({ "id": text, "ids": [id], "tokens": [text] });
             let piece = |name: &str| match name {
@@ -358,6 +474,103 @@ mod tests {
         assert_eq!(testing::tokenizer().first_special().unwrap(), None);
         assert_eq!(with(&format!("{END_OF_TEXT} A {PAD}")), Some(0));
         assert_eq!(with(&format!("A {PAD}")), None);
+    }
+
+    /// The tokenizer of the tests with something else in its file.
+    fn with(edit: impl FnOnce(&mut Value)) -> Result<TextTokenizer, String> {
+        let mut json = serde_json::from_str(&testing::tokenizer().to_json().unwrap()).unwrap();
+        edit(&mut json);
+        TextTokenizer::from_bytes(json.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_file_cannot_have_tokens_left_to_chance() {
+        let text = "the cat sat on the mat and then it sat there again and again";
+        let tokenizer = with(|json| json["model"]["dropout"] = 0.5.into()).unwrap();
+        let expected = testing::tokenizer().encode(text).unwrap();
+        for _ in 0..20 {
+            assert_eq!(tokenizer.encode(text).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn files_that_the_library_panics_on_are_refused() {
+        let step = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+        let replace = |pattern: &str| {
+            step(&format!(
+                r#"{{"type": "Replace", "pattern": {pattern}, "content": "x"}}"#
+            ))
+        };
+        for (normalizer, part) in [
+            (replace(r#"{"String": ""}"#), "replaces the empty text"),
+            (replace(r#"{"Regex": ""}"#), "replaces the empty text"),
+            (replace(r#"{"Regex": "q*"}"#), "cannot work with it"),
+            (
+                step(r#"{"type": "Precompiled", "precompiled_charsmap": "AAAA"}"#),
+                "`Precompiled`",
+            ),
+        ] {
+            let refused = with(|json| json["normalizer"] = normalizer).unwrap_err();
+            assert!(refused.contains(part), "{refused}");
+        }
+        // Where a file gets through, a text is refused.
+        let mut inner = testing::tokenizer().inner;
+        let pattern = ReplacePattern::Regex("q*".to_owned());
+        let step = Replace::new(pattern, "x").unwrap();
+        inner.with_normalizer(Some(step)).unwrap();
+        let refused = TextTokenizer::from_inner(inner).encode("some text");
+        let message = refused.unwrap_err().to_string();
+        assert!(
+            message.contains("failed to encode: the tokenizers library"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn files_that_make_texts_very_long_are_refused() {
+        let step = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+        let replace = |from: &str, to: &str| serde_json::json!({ "type": "Replace", "pattern": { "String": from }, "content": to });
+        let sequence =
+            |part: &str, steps: Vec<Value>| serde_json::json!({ "type": "Sequence", part: steps });
+        let byte_level = r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}"#;
+        for (part, steps) in [
+            (
+                "normalizer",
+                sequence("normalizers", vec![replace("e", "ee"); 40]),
+            ),
+            (
+                "normalizer",
+                step(&format!(
+                    r#"{{"type": "Prepend", "prepend": "{}"}}"#,
+                    "x".repeat(1000)
+                )),
+            ),
+            (
+                "pre_tokenizer",
+                sequence("pretokenizers", vec![step(byte_level); 40]),
+            ),
+            (
+                "decoder",
+                sequence("decoders", vec![replace("e", "eeeeeeeeee"); 9]),
+            ),
+            (
+                "decoder",
+                sequence(
+                    "decoders",
+                    vec![step(r#"{"type": "BPEDecoder", "suffix": ""}"#); 40],
+                ),
+            ),
+        ] {
+            let refused = with(|json| json[part] = steps).unwrap_err();
+            assert!(
+                refused.contains(&format!("its `{part}` may make a text")),
+                "{refused}"
+            );
+        }
+        // Llama 2's.
+        let prepend = step(r#"{"type": "Prepend", "prepend": "\u2581"}"#);
+        let steps = sequence("normalizers", vec![prepend, replace(" ", "\u{2581}")]);
+        assert!(with(|json| json["normalizer"] = steps).is_ok());
     }
 
     proptest! {

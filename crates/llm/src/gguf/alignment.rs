@@ -29,7 +29,11 @@ impl<'a> Rest<'a> {
         self.wide = self.number(4)? > 1;
         self.length()?;
         for _ in 0..self.length()? {
-            let key = self.string()?;
+            let mut key = self.string()?;
+            // The library takes zeros at the end of a key for its end.
+            while let [shorter @ .., 0] = key {
+                key = shorter;
+            }
             let kind = self.number(4)?;
             if key == b"general.alignment" && kind <= 5 {
                 *zero |= self.number(width(kind)?)? == 0;

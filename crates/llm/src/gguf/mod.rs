@@ -83,10 +83,7 @@ pub(crate) fn find(path: &Path) -> Result<Option<PathBuf>> {
 /// Those of [`crate::load()`], and [`Error::NoTokenizer`].
 pub(crate) fn load(path: &Path, device: &Device) -> Result<LanguageModel> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let malformed = |problem: String| Error::Malformed {
-        path: path.to_owned(),
-        problem,
-    };
+    let malformed = |problem: String| Error::unusable(path, problem);
     let content = read(&bytes).map_err(malformed)?;
     let metadata = Metadata(&content.metadata);
     let name = metadata.text("general.architecture").unwrap_or("nameless");

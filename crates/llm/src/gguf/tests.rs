@@ -327,12 +327,12 @@ fn an_alignment_of_zero_is_refused_before_anything_is_divided_by_it() {
     let bytes = std::fs::read(fixture("gguf/qwen3-q4_k.gguf")).unwrap();
     assert!(!super::alignment::is_zero(&bytes));
     // One more key, first of all: a number of 32 bits under its name.
-    let with = |value: u32| {
+    let with = |key: &[u8], value: u32| {
         let count = u64::from_le_bytes(bytes[16..24].try_into().unwrap());
         let mut changed = bytes[..16].to_vec();
         changed.extend((count + 1).to_le_bytes());
-        changed.extend(17u64.to_le_bytes());
-        changed.extend(b"general.alignment");
+        changed.extend((key.len() as u64).to_le_bytes());
+        changed.extend(key);
         changed.extend(4u32.to_le_bytes());
         changed.extend(value.to_le_bytes());
         changed.extend(&bytes[24..]);
@@ -343,8 +343,14 @@ fn an_alignment_of_zero_is_refused_before_anything_is_divided_by_it() {
             .err()
             .map(|error| error.to_string())
     };
-    let said = with(0).unwrap();
-    assert!(said.contains("`general.alignment` is 0"), "{said}");
+    for key in [
+        "general.alignment",
+        "general.alignment\0",
+        "general.alignment\0\0",
+    ] {
+        let said = with(key.as_bytes(), 0).unwrap();
+        assert!(said.contains("`general.alignment` is 0"), "{said}");
+    }
     // Said twice, the library takes one of the two.
     let twice = |first: u32, second: u32| {
         let mut file = b"GGUF".to_vec();
@@ -360,5 +366,9 @@ fn an_alignment_of_zero_is_refused_before_anything_is_divided_by_it() {
         super::alignment::is_zero(&file)
     };
     assert!(twice(0, 32) && twice(32, 0) && !twice(32, 16));
-    assert!(!with(32).unwrap_or_default().contains("alignment"));
+    assert!(
+        !with(b"general.alignment", 32)
+            .unwrap_or_default()
+            .contains("alignment")
+    );
 }
