@@ -21,9 +21,6 @@ use crate::sample::{Sample, derived_seed};
 /// dearer without teaching more.
 pub const WINDOW: usize = 128;
 
-/// Most passes over few demonstrations: after more, the model knows them by heart.
-pub const EPOCHS_MAX: usize = 8;
-
 /// Options of an adaptation.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -35,9 +32,10 @@ pub struct AdaptOptions {
     pub group: usize,
     /// Stretches of text in one training step, of [`WINDOW`] tokens or the model's context.
     pub batch_windows: usize,
-    /// Fewest training steps; few demonstrations are read more than `epochs` times, but not more
-    /// than [`EPOCHS_MAX`] unless `epochs` says so.
+    /// Fewest training steps, for which few demonstrations are read more than `epochs` times.
     pub steps_min: usize,
+    /// Most passes for the sake of `steps_min`: after many, the model knows the texts by heart.
+    pub epochs_max: usize,
     /// Learning rates and clipping.
     pub optimizer: OptimizerOptions,
     /// Decides the order of the demonstrations.
@@ -51,6 +49,7 @@ impl Default for AdaptOptions {
             group: 3,
             batch_windows: 4,
             steps_min: 40,
+            epochs_max: 8,
             optimizer: OptimizerOptions {
                 muon: false,
                 matrix_rate: 2e-3,
@@ -153,7 +152,7 @@ fn training_tokens(
     let mut epoch = 0;
     let few = |tokens: &[u32], steps: usize| tokens.len() <= batch * steps;
     while epoch < options.epochs
-        || (epoch < EPOCHS_MAX && few(&tokens, options.steps_min))
+        || (epoch < options.epochs_max && few(&tokens, options.steps_min))
         || few(&tokens, 1)
     {
         shuffle(
@@ -215,8 +214,8 @@ mod tests {
             training_tokens(&model, &all, &options, 64).unwrap().len() - 1
         };
         let once = tokens(1, 0);
-        assert!(tokens(2, 10_000) <= (EPOCHS_MAX + 1) * (once + 64));
-        assert!(tokens(2, 10_000) >= (EPOCHS_MAX - 1) * once);
+        assert!(tokens(2, 10_000) <= (options.epochs_max + 1) * (once + 64));
+        assert!(tokens(2, 10_000) >= (options.epochs_max - 1) * once);
         // Unless that is asked for; and one step there is always.
         assert!(tokens(20, 0) > 15 * once);
         assert_eq!(

@@ -100,8 +100,15 @@ fn only_messages_are_framed() {
             generate(&model, &[request(prompt)], &options, &mut |_| (), &cancel).unwrap()
         };
         let bare = continued(&case.message);
+        let options = GenerateOptions {
+            chat: true,
+            ..GenerateOptions::default()
+        };
+        let (requests, cancel) = ([request(&case.message)], AtomicBool::new(false));
+        let framed = generate(&model, &requests, &options, &mut |_| (), &cancel).unwrap();
         // The random model tells the two apart; what a message is framed by, the test above says.
-        assert_ne!(answer(&model, PromptStyle::Instruction), bare);
+        assert_eq!(answer(&model, PromptStyle::Instruction), framed);
+        assert_ne!(framed, bare);
         // To go on with, the frame is text like any other.
         assert_ne!(
             answer(&model, PromptStyle::Instruction),

@@ -177,7 +177,7 @@ pub(crate) fn describe(family: Family, json: &Value) -> Result<(Architecture, Pa
         logit_cap: capped("final_logit_softcapping", logit_cap)?.map(|cap| cap as f32),
         rotary,
         layers: layer_kinds(&config, family, layers)?,
-        begin: token(&config, "bos_token_id", vocab)?,
+        begin: config.optional_size("bos_token_id")?.map(|id| id as u32),
         end,
         // A token that the model cannot emit need not be kept from being drawn.
         pad: config
@@ -210,16 +210,6 @@ fn norm_eps(config: &Config<'_>, key: &str, otherwise: f64) -> Result<f32, Strin
         false => Err(format!(
             "`{key}` is {eps}; it must be at least 0 and below 1"
         )),
-    }
-}
-
-/// A token that the model must be able to read.
-fn token(config: &Config<'_>, key: &str, vocab: usize) -> Result<Option<u32>, String> {
-    match config.optional_size(key)? {
-        Some(id) if id >= vocab => Err(format!(
-            "`{key}` is {id}, but `vocab_size` is {vocab}: token ids end before it"
-        )),
-        id => Ok(id.map(|id| id as u32)),
     }
 }
 
@@ -331,9 +321,9 @@ fn rotary(
     let local_theta = number(local, "rope_theta")
         .or(number(json, "rope_local_base_freq"))
         .unwrap_or(1e4);
-    for theta in [theta, local_theta] {
+    for (key, theta) in [("rope_theta", theta), ("rope_local_base_freq", local_theta)] {
         if !(theta > 0.0 && theta.is_finite()) {
-            return Err(format!("`rope_theta` is {theta}; it must be above 0"));
+            return Err(format!("`{key}` is {theta}; it must be above 0"));
         }
     }
     let part_default = if family == Family::Phi { 0.5 } else { 1.0 };

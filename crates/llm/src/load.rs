@@ -81,15 +81,6 @@ fn load_folder(folder: &Path, device: &Device) -> Result<LanguageModel> {
     let said = Said::in_folder(folder)?;
     said.hash(&mut hash);
     begin_and_end(&said, family, &tokenizer, &mut architecture)?;
-    if let Some(begin) = architecture.begin
-        && begin as usize >= architecture.vocab
-    {
-        let problem = format!(
-            "it begins texts with token {begin}, but the model has {} tokens",
-            architecture.vocab
-        );
-        return Err(malformed(&folder.join("tokenizer.json"), problem));
-    }
     let chat = ChatTemplate::in_folder(folder, BTreeMap::new())?;
     if let Some(chat) = &chat {
         hash.update(chat.source());
@@ -104,13 +95,13 @@ fn load_folder(folder: &Path, device: &Device) -> Result<LanguageModel> {
 }
 
 /// What a folder says beside its configuration, where it says anything.
-struct Said {
+pub(crate) struct Said {
     generation: Option<(PathBuf, Vec<u8>)>,
     tokenizer: Option<(PathBuf, Vec<u8>)>,
 }
 
 impl Said {
-    fn in_folder(folder: &Path) -> Result<Self> {
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self> {
         let there = |file: &str| -> Result<_> {
             let path = folder.join(file);
             match path.exists() {
@@ -124,7 +115,7 @@ impl Said {
         })
     }
 
-    fn hash(&self, hash: &mut Sha256) {
+    pub(crate) fn hash(&self, hash: &mut Sha256) {
         for (_, bytes) in self.generation.iter().chain(&self.tokenizer) {
             hash.update(bytes);
         }
@@ -142,7 +133,7 @@ fn json(path: &Path, bytes: &[u8]) -> Result<serde_json::Value> {
 
 /// Which token begins a text is the tokenizer's business, and which ones end it is often said in
 /// `generation_config.json` alone.
-fn begin_and_end(
+pub(crate) fn begin_and_end(
     said: &Said,
     family: Family,
     tokenizer: &TextTokenizer,
@@ -152,22 +143,28 @@ fn begin_and_end(
         Some((path, bytes)) => json(path, bytes)?,
         None => serde_json::Value::Null,
     };
-    // A Llama without a word about it begins with its token; other families, and Llamas with
-    // another family's tokenizer, do not.
-    let of_llama = match config["tokenizer_class"].as_str() {
-        Some(class) => class.starts_with("Llama"),
-        None => true,
-    };
-    match (
+    let class = config["tokenizer_class"].as_str();
+    let of = |name: &str| class.is_some_and(|class| class.contains(name));
+    let named = config["bos_token"].as_str();
+    let named = named.or(config["bos_token"]["content"].as_str());
+    architecture.begin = match (
         tokenizer.first_special()?,
         config["add_bos_token"].as_bool(),
     ) {
-        (_, Some(false)) => architecture.begin = None,
-        (Some(first), _) => architecture.begin = Some(first),
-        (None, Some(true)) => {}
-        (None, None) if family == Family::Llama && of_llama => {}
-        (None, None) => architecture.begin = None,
-    }
+        // What the tokenizer's file does is done in any case, but for classes that do it anew.
+        (Some(_), Some(false)) if of("Llama") || of("Gemma") => None,
+        (Some(first), _) => Some(first),
+        (None, Some(true)) => named
+            .and_then(|text| tokenizer.token_id(text))
+            .or(architecture.begin),
+        (None, Some(false)) => None,
+        // A Llama without a word about it begins with its token; other families, and Llamas with
+        // another family's tokenizer, do not.
+        (None, None) if family == Family::Llama && (class.is_none() || of("Llama")) => {
+            architecture.begin
+        }
+        (None, None) => None,
+    };
     if let Some((path, bytes)) = &said.generation {
         let ids = &json(path, bytes)?["eos_token_id"];
         if !ids.is_null() {
@@ -321,6 +318,8 @@ mod tests {
         let first = Some(3);
         assert_eq!(begins(None), first);
         assert_eq!(begins(Some(r#"{"add_bos_token": false}"#)), None);
+        let named = r#"{"add_bos_token": true, "bos_token": {"content": "<|pad|>"}}"#;
+        assert_eq!(begins(Some(named)), Some(1));
         assert_eq!(
             begins(Some(r#"{"tokenizer_class": "GPT2Tokenizer"}"#)),
             None
@@ -359,7 +358,7 @@ mod tests {
         );
         edit_config(folder.path(), |json| json["bos_token_id"] = vocab.into());
         let message = refusal(folder.path());
-        assert!(message.contains("`bos_token_id` is"), "{message}");
+        assert!(message.contains("the model embeds only"), "{message}");
     }
 
     #[test]
@@ -376,7 +375,7 @@ mod tests {
         std::fs::write(path, json.to_string()).unwrap();
         let message = refusal(folder.path());
         assert!(
-            message.contains("begins texts with token 999999"),
+            message.contains("the tokenizer has 1000000 tokens"),
             "{message}"
         );
     }

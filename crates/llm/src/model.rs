@@ -78,8 +78,14 @@ impl LanguageModel {
                 model: architecture.vocab,
             });
         }
-        // A token that it cannot emit ends nothing.
         let vocab = architecture.vocab;
+        if let Some(begin) = architecture.begin.filter(|begin| *begin as usize >= vocab) {
+            return Err(Error::VocabularyMismatch {
+                tokenizer: begin as usize + 1,
+                model: vocab,
+            });
+        }
+        // A token that it cannot emit ends nothing.
         architecture.end.retain(|end| (*end as usize) < vocab);
         Ok(Self {
             network: Network::new(architecture, decoder, device)?,

@@ -50,7 +50,7 @@ const ROWS_PER_JOB: usize = 64;
 /// its continuations leaves; a continuation longer than the context is scored as far as it fits.
 ///
 /// # Errors
-/// [`Error::Tokenizer`], [`Error::Cancelled`], and [`Error::PromptTooLong`] for an empty prompt
+/// [`Error::Tokenizer`], [`Error::NotFinite`], [`Error::Cancelled`], and [`Error::PromptTooLong`] for an empty prompt
 /// to a model that has no token to begin with.
 pub fn score(
     model: &LanguageModel,

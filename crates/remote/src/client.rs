@@ -159,7 +159,7 @@ impl Client {
             },
             ureq::Error::HostNotFound => Trouble::Connection("no such host".to_owned()),
             ureq::Error::BodyExceedsLimit(bytes) => Trouble::Malformed(format!(
-                "it is larger than {bytes} bytes, far more than `max_tokens` allows"
+                "it is larger than {bytes} bytes, more than an answer to this question needs"
             )),
             ureq::Error::Protocol(error) => Trouble::Malformed(error.to_string()),
             ureq::Error::Tls(detail) => return untrusted(detail.to_owned()),

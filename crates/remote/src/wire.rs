@@ -121,6 +121,10 @@ impl Answer {
     pub(crate) fn fit(self, question: &Question, key: Option<&Secret>) -> Self {
         let hidden = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
         let mut text = self.text.replace(hidden, "");
+        if question.chat {
+            // Line breaks before an answer end nothing.
+            text.replace_range(..text.len() - text.trim_start().len(), "");
+        }
         // After control characters, which could part it, and before a cut, which could leave a half.
         if let Some(key) = key {
             text = key.blot(&text);

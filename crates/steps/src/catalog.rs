@@ -81,11 +81,7 @@ fn cluster() -> StepSignature {
         "llm:cluster",
         "embeds samples and groups similar ones by k-means",
     )
-    .reads(
-        PortSpec::one("samples", PortType::Records)
-            .labelled()
-            .help("samples to group"),
-    )
+    .reads(PortSpec::one("samples", PortType::Records).help("samples to group"))
     .reads(PortSpec::one("embedder", PortType::Encoder).help("sentence encoder"))
     .makes("clusters", PortType::Clusters)
     .with(

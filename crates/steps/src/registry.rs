@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use noisegate_engine::{Input, Made, Registry, Step, StepContext, StepFailure};
 
+use crate::error::PluginError;
 use crate::guest::GuestStep;
 use crate::llm::served::{Environment, Serving};
-use crate::plugin::{Kind, Plugins};
+use crate::plugin::{Kind, Plugin, Plugins};
 use crate::{llm, slm};
 
 /// What steps need from the machine.
@@ -104,19 +105,59 @@ impl Step for AsPinned {
     fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
         let made = self.step.run(context)?;
         for input in context.inputs.0.values().flatten() {
-            let Input::Path { name, .. } = input else {
-                continue;
-            };
-            let plugin = name.strip_prefix("plugin:");
-            if let Some(plugin) = plugin.and_then(|name| self.plugins.get(name)) {
-                plugin.verify().map_err(|error| {
-                    StepFailure::BadInput(format!(
-                        "step `{}`: {error}; its file was replaced during the run, and what this step made of it is not kept",
-                        context.step.name
-                    ))
-                })?;
-            }
+            verify(input, &self.plugins).map_err(|why| {
+                StepFailure::BadInput(format!(
+                    "step `{}`: what it made is not kept, as a model changed after the run began: {why}",
+                    context.step.name
+                ))
+            })?;
         }
         Ok(made)
+    }
+}
+
+/// Whether an input is as pinned, if it is a plugin.
+fn verify(input: &Input, plugins: &Plugins) -> Result<(), PluginError> {
+    let Input::Path { name, .. } = input else {
+        return Ok(());
+    };
+    let plugin = name.strip_prefix("plugin:");
+    plugin
+        .and_then(|name| plugins.get(name))
+        .map_or(Ok(()), Plugin::verify)
+}
+
+#[cfg(test)]
+mod tests {
+    use noisegate_sandbox::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_model_that_changed_since_it_was_pinned_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let small = folder.path().join("small");
+        std::fs::create_dir(&small).unwrap();
+        let manifest = format!(
+            "[plugin]\nname = \"small\"\nkind = \"language-model\"\nversion = \"1\"\n\
+             licence = \"Apache-2.0\"\nhelp = \"\"\n[model]\n[model.sha256]\n\
+             \"model.gguf\" = \"{}\"\n",
+            Digest::of(b"one")
+        );
+        std::fs::write(small.join("plugin.toml"), manifest).unwrap();
+        std::fs::write(small.join("model.gguf"), "one").unwrap();
+        let plugins = Plugins::scan(folder.path()).unwrap();
+        let input = |name: &str| Input::Path {
+            name: name.to_owned(),
+            path: small.clone(),
+            pinned: vec!["model.gguf".to_owned()],
+            private: false,
+        };
+        verify(&input("plugin:small"), &plugins).unwrap();
+        std::fs::write(small.join("model.gguf"), "two").unwrap();
+        let error = verify(&input("plugin:small"), &plugins).unwrap_err();
+        assert!(error.to_string().contains("model.gguf"), "{error}");
+        // What a step made lies in the store, under its own digest.
+        verify(&input("augment.samples"), &plugins).unwrap();
     }
 }

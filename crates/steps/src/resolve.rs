@@ -377,7 +377,7 @@ pub fn read_documents(input: &Input) -> Result<Vec<(Option<String>, String)>, St
 
 #[cfg(all(test, unix))]
 mod tests {
-    use noisegate_workflow::{FilePath, RelativeTo};
+    use noisegate_workflow::{Catalog, FilePath, RelativeTo, Source, load};
 
     use super::*;
 
@@ -418,5 +418,30 @@ mod tests {
             "{refused}"
         );
         assert!(read_documents(&input).is_err());
+    }
+
+    #[test]
+    fn a_list_of_labels_is_read_as_a_file_of_them_is() {
+        let long = |bytes: usize| "x".repeat(bytes);
+        for label in [
+            "fine",
+            "two words",
+            " before",
+            "after ",
+            "a\ttab",
+            "a\nbreak",
+            &long(records::LABEL_BYTES_MAX),
+            &long(records::LABEL_BYTES_MAX + 1),
+        ] {
+            let quoted = serde_json::json!(label);
+            let text = format!(
+                "[workflow]\nname = \"w\"\n[sites.s]\n[data.d]\nsite = \"s\"\npath = \"d.jsonl\"\n\
+                 private = false\nlabels = [{quoted}]\n"
+            );
+            // Without a step it is refused in any case.
+            let errors = load(Source::new("w.toml", text), &[], &Catalog::default()).unwrap_err();
+            let refused = errors.list.iter().any(|it| it.code() == "unusable-text");
+            assert_eq!(LabelSet::new([label]).is_err(), refused, "{label:?}");
+        }
     }
 }

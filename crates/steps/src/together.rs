@@ -1,6 +1,6 @@
 //! Parameters that are each in range but cannot be used together, told by `check` before a run.
 //!
-//! The steps refuse the same when they run; by then a budget may have been spent on the way there.
+//! In the run it would be refused too, or have no effect; by then a budget may have been spent.
 
 use noisegate_llm::PromptStyle;
 use noisegate_workflow::{Clash, PortType, Together};

@@ -117,7 +117,7 @@ impl Problem {
             Self::OutOfRange { range, .. } => format!("choose a value that is {range}"),
             Self::UnknownChoice { choices, .. } => choices.hint("choices"),
             Self::Clash { .. } => "change this parameter, or what it goes with".into(),
-            Self::UnusableText { .. } => "change the text, or leave the parameter out".into(),
+            Self::UnusableText { .. } => "change the text; a parameter with a default may be left out".into(),
             Self::Empty { .. } => "give it a value, or remove the key".into(),
             Self::EmptyEntry { .. } => {
                 "give it a value, or remove it; a comma too many makes an empty one".into()

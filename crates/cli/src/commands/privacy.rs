@@ -62,15 +62,12 @@ fn least_noise(target: &Calibrate, goal: &calibrate::Target, steps: u64) -> Resu
 fn most_steps(target: &Calibrate, goal: &calibrate::Target, multiplier: f64) -> Result<(), Exit> {
     let multiplier = NoiseMultiplier::new(multiplier).map_err(Exit::wrong)?;
     let found = calibrate::steps(goal, multiplier, &[]).map_err(Exit::wrong)?;
-    if target.json {
-        return show::json_line(&json!({ "steps": found }));
-    }
     // The search ends there, not the budget.
-    let at_least = if found == calibrate::STEPS_MAX {
-        "at least "
-    } else {
-        ""
-    };
+    let more = found == calibrate::STEPS_MAX;
+    if target.json {
+        return show::json_line(&json!({ "steps": found, "or_more": more }));
+    }
+    let at_least = if more { "at least " } else { "" };
     println!("{at_least}{found} steps");
     Ok(())
 }

@@ -151,7 +151,7 @@ pub struct Augmented {
 ///
 /// # Errors
 /// [`Error::UnknownLabel`], [`Error::Empty`] without labels, [`Error::Option`], [`Error::Pattern`],
-/// [`Error::PromptTooLong`] if even a bare prompt exceeds the context, [`Error::Cancelled`].
+/// [`Error::PromptTooLong`] if even a bare prompt exceeds the context, [`Error::NotFinite`], [`Error::Cancelled`].
 /// A label that stays short of samples is reported in [`Augmented::missing`].
 pub fn augment(
     writer: &dyn Writer,
@@ -161,7 +161,7 @@ pub fn augment(
     progress: &mut dyn FnMut(Progress),
     cancel: &AtomicBool,
 ) -> Result<Augmented> {
-    check(writer, demonstrations, labels, options)?;
+    options.check(writer, demonstrations, labels)?;
     let mut work = Work::new(writer, demonstrations, labels, options);
     let wanted = (labels.len() * options.per_label) as u64;
     for round in 0..=options.retries_max {
@@ -199,82 +199,89 @@ pub fn augment(
     Ok(work.finish())
 }
 
-fn check(
-    writer: &dyn Writer,
-    demonstrations: &[Sample],
-    labels: &[String],
-    options: &AugmentOptions,
-) -> Result<()> {
-    if labels.is_empty() {
-        return Err(Error::Empty {
-            what: "augment",
-            of: "label",
-        });
-    }
-    if let Some(sample) = demonstrations
-        .iter()
-        .position(|d| !labels.contains(&d.label))
-    {
-        return Err(Error::UnknownLabel {
-            sample,
-            label: demonstrations[sample].label.clone(),
-        });
-    }
-    let refuse = |option, value: String, remedy| {
-        Err(Error::Option {
-            option,
-            value,
-            remedy,
-        })
-    };
-    if options.max_new_tokens == 0 || options.max_new_tokens >= writer.context() {
-        let value = format!(
-            "{} with a context of {}",
-            options.max_new_tokens,
-            writer.context()
-        );
-        return refuse("tokens_max", value, "it must leave room for a prompt");
-    }
-    if options.rivals > 0 && writer.local().is_none() {
-        return Err(Error::NotLocal {
-            what: "`rivals` above 0",
-            remedy: "set `rivals = 0`",
-        });
-    }
-    if let Some(text) = &options.output_regex {
-        if writer.local().is_none() {
-            return Err(Error::NotLocal {
-                what: "`output_regex`",
-                remedy: "leave it out; answers that are not in form are dropped",
+impl AugmentOptions {
+    /// Refuses what [`augment`] would, before a model is adapted for it.
+    ///
+    /// # Errors
+    /// As [`augment`].
+    pub fn check(
+        &self,
+        writer: &dyn Writer,
+        demonstrations: &[Sample],
+        labels: &[String],
+    ) -> Result<()> {
+        let options = self;
+        if labels.is_empty() {
+            return Err(Error::Empty {
+                what: "augment",
+                of: "label",
             });
         }
-        options.style.check_text_pattern(text)?;
+        if let Some(sample) = demonstrations
+            .iter()
+            .position(|d| !labels.contains(&d.label))
+        {
+            return Err(Error::UnknownLabel {
+                sample,
+                label: demonstrations[sample].label.clone(),
+            });
+        }
+        let refuse = |option, value: String, remedy| {
+            Err(Error::Option {
+                option,
+                value,
+                remedy,
+            })
+        };
+        if options.max_new_tokens == 0 || options.max_new_tokens >= writer.context() {
+            let value = format!(
+                "{} with a context of {}",
+                options.max_new_tokens,
+                writer.context()
+            );
+            return refuse("tokens_max", value, "it must leave room for a prompt");
+        }
+        if options.rivals > 0 && writer.local().is_none() {
+            return Err(Error::NotLocal {
+                what: "`rivals` above 0",
+                remedy: "set `rivals = 0`",
+            });
+        }
+        if let Some(text) = &options.output_regex {
+            if writer.local().is_none() {
+                return Err(Error::NotLocal {
+                    what: "`output_regex`",
+                    remedy: "leave it out; answers that are not in form are dropped",
+                });
+            }
+            options.style.check_text_pattern(text)?;
+        }
+        if options.style == PromptStyle::Instruction
+            && let Some(label) = labels.iter().find(|label| label.contains("|||"))
+        {
+            return refuse(
+                "style",
+                format!("`instruction` with a label `{label}`"),
+                "`|||` tells label and text apart in an answer; rename the label, or use `completion`",
+            );
+        }
+        if options.samples_per_answer == 0 {
+            return refuse(
+                "samples_per_answer",
+                "0".to_owned(),
+                "it must be at least 1",
+            );
+        }
+        if !(options.duplicate_similarity > 0.0 && options.duplicate_similarity <= 1.0) {
+            let value = options.duplicate_similarity.to_string();
+            return refuse(
+                "duplicate_similarity",
+                value,
+                "it must be above 0 and at most 1",
+            );
+        }
+        Ok(())
     }
-    if options.style == PromptStyle::Instruction
-        && let Some(label) = labels.iter().find(|label| label.contains("|||"))
-    {
-        return refuse(
-            "style",
-            format!("`instruction` with a label `{label}`"),
-            "`|||` tells label and text apart in an answer; rename the label, or use `completion`",
-        );
-    }
-    if options.samples_per_answer == 0 {
-        return refuse(
-            "samples_per_answer",
-            "0".to_owned(),
-            "it must be at least 1",
-        );
-    }
-    if !(options.duplicate_similarity > 0.0 && options.duplicate_similarity <= 1.0) {
-        let value = options.duplicate_similarity.to_string();
-        return refuse(
-            "duplicate_similarity",
-            value,
-            "it must be above 0 and at most 1",
-        );
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ pub enum Event {
 /// Generates one text per request, in the order of the requests.
 ///
 /// # Errors
-/// [`Error::PromptTooLong`] naming the request, [`Error::Option`], [`Error::Cancelled`];
+/// [`Error::PromptTooLong`] naming the request, [`Error::Option`], [`Error::NotFinite`], [`Error::Cancelled`];
 /// [`Error::Pattern`] for a pattern that no answer could keep to.
 pub fn generate(
     model: &LanguageModel,

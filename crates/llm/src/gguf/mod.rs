@@ -33,7 +33,7 @@ use crate::assemble;
 use crate::chat::ChatTemplate;
 use crate::error::{Error, Result};
 use crate::families::Family;
-use crate::load::{Described, described};
+use crate::load::{Described, Said, begin_and_end, described};
 use crate::model::{LanguageModel, hex};
 use crate::tokenizer::TextTokenizer;
 
@@ -194,27 +194,31 @@ fn text_tokenizer(
     hash: &mut Sha256,
 ) -> Result<TextTokenizer> {
     let beside = folder.join("tokenizer.json");
-    let (tokenizer, begins) = if beside.exists() {
+    let inside = architecture.begin;
+    let tokenizer = if beside.exists() {
         let bytes = std::fs::read(&beside).map_err(Error::io("read", &beside))?;
         hash.update(&bytes);
         let tokenizer = TextTokenizer::from_bytes(&bytes).map_err(|problem| Error::Malformed {
             path: beside,
             problem,
         })?;
-        // Without a word about it a Llama begins with its token; other families do not.
-        let begins = tokenizer.first_special()?.is_some() || family == Family::Llama;
-        (tokenizer, begins)
+        let said = Said::in_folder(folder)?;
+        said.hash(hash);
+        begin_and_end(&said, family, &tokenizer, architecture)?;
+        tokenizer
     } else {
-        tokenizer::inside(metadata).map_err(|problem| Error::NoTokenizer {
-            path: path.to_owned(),
-            problem,
-        })?
+        let (tokenizer, begins) =
+            tokenizer::inside(metadata).map_err(|problem| Error::NoTokenizer {
+                path: path.to_owned(),
+                problem,
+            })?;
+        architecture.begin = inside.filter(|_| begins);
+        tokenizer
     };
-    if !metadata
-        .flag("tokenizer.ggml.add_bos_token")
-        .unwrap_or(begins)
-    {
-        architecture.begin = None;
+    match metadata.flag("tokenizer.ggml.add_bos_token") {
+        Some(false) => architecture.begin = None,
+        Some(true) => architecture.begin = architecture.begin.or(inside),
+        None => {}
     }
     architecture.ends_with(metadata.token("tokenizer.ggml.eot_token_id"));
     Ok(tokenizer)

@@ -33,7 +33,11 @@ pub struct CrossFitOptions {
 impl Default for CrossFitOptions {
     fn default() -> Self {
         Self {
-            adapt: AdaptOptions::default(),
+            // What it reads it does not judge, so it may know that by heart.
+            adapt: AdaptOptions {
+                epochs_max: usize::MAX,
+                ..AdaptOptions::default()
+            },
             rivals_max: 7,
             margin: 0.05,
         }

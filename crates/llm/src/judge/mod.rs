@@ -135,7 +135,7 @@ impl Judged {
 ///
 /// # Errors
 /// [`Error::UnknownLabel`] if a sample's label is not declared, [`Error::Option`],
-/// [`Error::Cancelled`]. An answer that cannot be read is counted, not an error.
+/// [`Error::NotFinite`], [`Error::Cancelled`]. An answer that cannot be read is counted, not an error.
 pub fn judge(
     writer: &dyn Writer,
     samples: &[Sample],
@@ -161,9 +161,11 @@ pub fn judge(
     let mut verdict: Vec<Option<DropReason>> = vec![None; samples.len()];
     let mut seen: HashMap<&str, NearDuplicates> = HashMap::new();
     for (sample, verdict) in samples.iter().zip(&mut verdict) {
-        // By label: of a text under two labels the judge is to see both.
+        // Of a text under two labels a model that is asked is to see both. One that is trained on
+        // half of the samples must not see a text that it is to judge.
+        let asked = matches!(options.mode, JudgeMode::Prompt(_));
         let seen = seen
-            .entry(&sample.label)
+            .entry(if asked { &sample.label } else { "" })
             .or_insert_with(|| NearDuplicates::new(options.duplicate_similarity));
         *verdict = match options.quality.defect(&sample.text) {
             Some(defect) => Some(defect.into()),

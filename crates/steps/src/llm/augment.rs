@@ -24,11 +24,9 @@ impl Step for Augment {
         let plain = plain(&demonstrations);
         let model = self.serving.model(context)?;
         // Before the model reads the demonstrations, which takes longest.
-        if let Some(pattern) = output_regex(context)? {
-            style(context, &model)?
-                .check_text_pattern(&pattern)
-                .map_err(failure)?;
-        }
+        options(context, &model)?
+            .check(model.writer(), &plain, &labels)
+            .map_err(failure)?;
         let model = adapted(model, &plain, context)?;
         let made = augment(
             model.writer(),

@@ -73,7 +73,7 @@ fn options(context: &StepContext<'_>, model: &Model) -> Result<JudgeOptions, Ste
         "cross-fit" => JudgeMode::CrossFit(CrossFitOptions {
             adapt: AdaptOptions {
                 seed: with.count("seed")? as u64,
-                ..AdaptOptions::default()
+                ..CrossFitOptions::default().adapt
             },
             rivals_max: with.count("rivals")?,
             margin: with.float("margin")?,

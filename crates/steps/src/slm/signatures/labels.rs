@@ -20,6 +20,7 @@ pub fn agree_signature() -> StepSignature {
     .reads(
         PortSpec::many("samples", PortType::Records)
             .private()
+            .labelled()
             .help("labelled texts to keep or not, such as augmented ones"),
     )
     .makes("samples", PortType::Records)

@@ -113,7 +113,7 @@ fn stopping() -> Vec<ParamSpec> {
             .help("share of the data sets' records (never of released ones) held back to keep the best epoch by"),
         ParamSpec::int("patience", 0, 1000)
             .default(0)
-            .help("stop after so many epochs without a better held-out loss; 0: never"),
+            .help("stop after so many epochs without a better loss on the `validation_share`; 0: never"),
     ]
 }
 
