@@ -48,6 +48,8 @@ def alone(total):
 
 # Of `done.json`.
 FORMAT = 2
+# The plugin that augments, unless told otherwise: small enough to be adapted.
+WRITER = "tiny-lm"
 
 # `workflow`: what makes the samples; the rest overrides it. `train`: overrides of train.toml.
 # `rows`: whether the classifier also sees the private rows.
@@ -164,6 +166,8 @@ def augmented(options, name, seed, arm):
     else:
         sets |= {"params.samples": -(-options.samples // count), "data.private": here / "private.jsonl"}
         sets |= {"data.private.labels": labels(name), "data.private.units_public": options.rows}
+    if options.writer != WRITER:
+        sets |= {"steps.augment.reads.model": f"plugin:{options.writer}", "steps.augment.with.style": "completion", "steps.augment.with.adapt_epochs": 0}
     if "batch" in arm:
         rate = arm["batch"] / options.rows
         sets |= {"steps.synthesise.with.sampling_rate": rate, "steps.synthesise.with.steps": round(1 / rate)}
@@ -197,9 +201,22 @@ def training(options, name, seed, arm, base):
     sections = [one for one in text.split("\n\n") if one.split("\n")[0] not in absent]
     text = "\n\n".join(sections).replace('["data.private", "label.samples"]', json.dumps(reads))
     if base == "minilm":
-        text = text.replace(" }\nwith = { epochs = 24", ', base = "plugin:minilm" }\nwith = { epochs = 4')
+        text = text.replace(" }\nwith = { epochs = 24", f', base = "plugin:minilm" }}\nwith = {{ epochs = {options.epochs}')
         sets.pop("steps.train.with.epochs", None)
+    if options.teachers > 1 and "[steps.teacher]" in text:
+        text = several_teachers(text, options.teachers, seed)
     return text, sets, took
+
+
+def several_teachers(text, count, seed):
+    """The workflow with `count` teachers, each of a seed of its own, whose mean labels."""
+    sections = text.split("\n\n")
+    place = next(place for place, one in enumerate(sections) if one.startswith("[steps.teacher]"))
+    for number in range(2, count + 1):
+        more = sections[place].replace("[steps.teacher]", f"[steps.teacher-{number}]")
+        sections.insert(place + 1, more.replace('"{{ params.seed }}"', str(1000 * number + seed)))
+    models = ["teacher.model", *(f"teacher-{number}.model" for number in range(2, count + 1))]
+    return "\n\n".join(sections).replace('model = "teacher.model"', f"model = {json.dumps(models)}")
 
 
 # Sections of train.toml that are an arm's own, beside the teacher that arms share.
@@ -257,6 +274,9 @@ def main():
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--base", default="scratch", choices=["scratch", "minilm"])
+    parser.add_argument("--epochs", type=int, default=4, help="of a MiniLM student")
+    parser.add_argument("--teachers", type=int, default=1, help="how many MiniLMs label together")
+    parser.add_argument("--writer", default=WRITER, help="the plugin that augments; one other than tiny-lm goes on with texts and is not adapted")
     parser.add_argument("--samples", type=int, default=400, help="released samples, of all labels together")
     parser.add_argument("--augmented", type=int, default=3000, help="augmented samples, of all labels together")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/noisegate")
@@ -274,6 +294,7 @@ def main():
                 results.setdefault(name, {}).setdefault(arm, []).append({"seed": seed} | result)
                 print(f"seed {seed}  {name:16} {arm:14} {result['accuracy']:.4f}", flush=True)
             settings = {key: str(getattr(options, key)) for key in ("base", "rows", "test_rows", "samples", "augmented")}
+            settings |= {key: str(getattr(options, key)) for key in ("epochs", "teachers", "writer") if getattr(options, key) != parser.get_default(key)}
             document = {"settings": settings, "arms": {arm: ARMS[arm]["help"] for arm in options.arms.split(",")}, "results": results}
             if options.record:
                 record(options.record, document)
