@@ -59,6 +59,8 @@ ARMS = {
     "public-only": {"help": "augmented from the names of the labels, with the teacher's labels, beside private rows", "workflow": "open.toml", "demonstrations": "names", "steps.augment.with.adapt_epochs": 0},
     "samples-only": {"help": "the released samples, relabelled by centroids, without private rows", "workflow": "pipeline.toml", "rows": False, **epsilon(8), "exports.augmented.from": "relabel.samples", "without": ["cluster", "judge", "augment", "relabel-augmented"]},
     "fdkt-8": {"help": "FDKT with centroids, epsilon 8, with the teacher's labels", "workflow": "pipeline.toml", **epsilon(8)},
+    "fdkt-8-asked": {"help": "as fdkt-8, but with the labels that the writer was asked for, at weight 0.3", "workflow": "pipeline.toml", **epsilon(8), "exports.augmented.from": "augment.samples", "without": ["relabel-augmented"], "labels": "as-asked"},
+    "public-asked": {"help": "as public-only, but with the labels that the writer was asked for, at weight 0.3", "workflow": "open.toml", "demonstrations": "names", "steps.augment.with.adapt_epochs": 0, "labels": "as-asked"},
     "agree": {"help": "as fdkt-8, but with the centroids' labels, and only samples that a classifier of the private rows agrees with", "workflow": "pipeline.toml", **epsilon(8), "labels": "agree"},
     "as-made": {"help": "as fdkt-8, but with the centroids' labels", "workflow": "pipeline.toml", **epsilon(8), "labels": "as-made"},
     "fdkt-3": {"help": "FDKT with centroids, epsilon 3, with the teacher's labels", "workflow": "pipeline.toml", **epsilon(3)},
@@ -74,6 +76,7 @@ LABELS = {
     "teacher": ("label.samples", {"steps.train.with.epochs": 12}),
     "agree": ("agree.samples", {"steps.train.with.released_weight": 0.4, "steps.train.with.released_labels": "as-private"}),
     "as-made": ("data.augmented", {"steps.train.with.epochs": 12}),
+    "as-asked": ("data.augmented", {"steps.train.with.epochs": 12, "steps.train.with.released_weight": 0.3}),
 }
 NEEDS = {"label.samples": ["teacher", "label"], "agree.samples": ["alone", "agree"], "data.augmented": []}
 NOT_SETS = {"help", "workflow", "rows", "without", "demonstrations", "batch", "train", "labels"}
