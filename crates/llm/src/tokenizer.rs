@@ -11,15 +11,15 @@
 //!
 //! Every byte is in the vocabulary, so nothing is ever unknown.
 
+mod growth;
+
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use serde_json::Value;
 use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
 use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
-use tokenizers::normalizers::Precompiled;
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -40,8 +40,6 @@ pub const SPLIT: &str = r" ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s+";
 
 /// Longest piece in bytes that merges are learned from: learning takes time with its square.
 const TRAINED_WORD_MAX: usize = 1024;
-/// How many times as long a part of a tokenizer may make a text; SentencePiece's parts come to 9.
-const GROWTH_MAX: usize = 128;
 /// Something of every kind, which no tokenizer may panic on.
 const PROBE: &str = "Let's try 12 na\u{ef}ve, \u{4f60}\u{597d} <x>\t\u{1F600}\n\n  ";
 
@@ -68,7 +66,7 @@ impl TextTokenizer {
 
     /// Parses the bytes of a `tokenizer.json`; the error says what is wrong with it, in words.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        refuse_growth(bytes)?;
+        growth::refuse(bytes)?;
         let mut inner = guarded(|| Tokenizer::from_bytes(bytes))?;
         // Files may carry padding or truncation, which would silently change lengths, and dropout,
         // by which a text has other tokens each time.
@@ -234,69 +232,6 @@ fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String>
         .map_err(|e| e.to_string())
 }
 
-/// Refuses a `tokenizer.json` whose steps could make a text very long, or make the library panic.
-fn refuse_growth(bytes: &[u8]) -> Result<(), String> {
-    #[derive(serde::Deserialize)]
-    struct Parts {
-        #[serde(default)]
-        normalizer: Value,
-        #[serde(default)]
-        pre_tokenizer: Value,
-        #[serde(default)]
-        decoder: Value,
-    }
-    let parts: Parts = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-    for (name, part) in [
-        ("normalizer", &parts.normalizer),
-        ("pre_tokenizer", &parts.pre_tokenizer),
-        ("decoder", &parts.decoder),
-    ] {
-        let times = growth(part)?;
-        if times > GROWTH_MAX {
-            return Err(format!(
-                "its `{name}` may make a text {times} times as long; at most {GROWTH_MAX} times is taken"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// How many times as long the steps make a text at worst, one after the other.
-fn growth(step: &Value) -> Result<usize, String> {
-    let own = match (step["type"].as_str(), &step["pattern"], &step["content"]) {
-        (_, pattern, Value::String(content)) => {
-            let replaced = pattern["String"].as_str().or(pattern["Regex"].as_str());
-            if replaced == Some("") {
-                return Err("it replaces the empty text".to_owned());
-            }
-            // A regular expression may match a single character.
-            content
-                .len()
-                .div_ceil(pattern["String"].as_str().map_or(1, str::len))
-        }
-        // Of all code points; U+FDFA grows most.
-        (Some("NFC" | "NFD"), ..) => 3,
-        (Some("NFKC" | "NFKD"), ..) => 11,
-        (Some("ByteLevel" | "BPEDecoder" | "CTC"), ..) => 2,
-        (Some("Precompiled"), ..) => {
-            // As text, since its reader borrows.
-            let json = step.to_string();
-            let read = serde_json::from_str::<Precompiled>(&json);
-            read.map_err(|e| format!("its `Precompiled` normaliser: {e}"))?;
-            1
-        }
-        _ => step["prepend"].as_str().map_or(1, str::len),
-    };
-    let fields = step
-        .as_object()
-        .into_iter()
-        .flat_map(|fields| fields.values());
-    let inner = step.as_array().into_iter().flatten().chain(fields);
-    inner
-        .map(growth)
-        .try_fold(own.max(1), |all, times| Ok(all.saturating_mul(times?)))
-}
-
 /// Merges in order of rank from tokens and scores: of two possible merges SentencePiece takes the
 /// one whose result scores higher, and scores fall with the order in which merges were learned.
 ///
@@ -325,6 +260,7 @@ mod tests {
     use std::collections::HashMap;
 
     use proptest::prelude::*;
+    use serde_json::Value;
     use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 
     use super::*;
@@ -536,53 +472,6 @@ mod tests {
             message.contains("failed to encode: the tokenizers library"),
             "{message}"
         );
-    }
-
-    #[test]
-    fn files_that_make_texts_very_long_are_refused() {
-        let step = |json: &str| serde_json::from_str::<Value>(json).unwrap();
-        let replace = |from: &str, to: &str| serde_json::json!({ "type": "Replace", "pattern": { "String": from }, "content": to });
-        let sequence =
-            |part: &str, steps: Vec<Value>| serde_json::json!({ "type": "Sequence", part: steps });
-        let byte_level = r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false}"#;
-        for (part, steps) in [
-            (
-                "normalizer",
-                sequence("normalizers", vec![replace("e", "ee"); 40]),
-            ),
-            (
-                "normalizer",
-                step(&format!(
-                    r#"{{"type": "Prepend", "prepend": "{}"}}"#,
-                    "x".repeat(1000)
-                )),
-            ),
-            (
-                "pre_tokenizer",
-                sequence("pretokenizers", vec![step(byte_level); 40]),
-            ),
-            (
-                "decoder",
-                sequence("decoders", vec![replace("e", "eeeeeeeeee"); 9]),
-            ),
-            (
-                "decoder",
-                sequence(
-                    "decoders",
-                    vec![step(r#"{"type": "BPEDecoder", "suffix": ""}"#); 40],
-                ),
-            ),
-        ] {
-            let refused = with(|json| json[part] = steps).unwrap_err();
-            assert!(
-                refused.contains(&format!("its `{part}` may make a text")),
-                "{refused}"
-            );
-        }
-        // Llama 2's.
-        let prepend = step(r#"{"type": "Prepend", "prepend": "\u2581"}"#);
-        let steps = sequence("normalizers", vec![prepend, replace(" ", "\u{2581}")]);
-        assert!(with(|json| json["normalizer"] = steps).is_ok());
     }
 
     proptest! {
