@@ -16,6 +16,7 @@ pub mod adapt;
 pub mod architecture;
 mod assemble;
 pub mod augment;
+mod begin_and_end;
 pub mod centroids;
 pub mod chat;
 #[cfg(test)]

@@ -151,7 +151,8 @@ pub struct Augmented {
 ///
 /// # Errors
 /// [`Error::UnknownLabel`], [`Error::Empty`] without labels, [`Error::Option`], [`Error::Pattern`],
-/// [`Error::PromptTooLong`] if even a bare prompt exceeds the context, [`Error::NotFinite`], [`Error::Cancelled`].
+/// [`Error::PromptTooLong`] if even a bare prompt exceeds the context, [`Error::NotFinite`],
+/// [`Error::Cancelled`].
 /// A label that stays short of samples is reported in [`Augmented::missing`].
 pub fn augment(
     writer: &dyn Writer,
@@ -210,7 +211,6 @@ impl AugmentOptions {
         demonstrations: &[Sample],
         labels: &[String],
     ) -> Result<()> {
-        let options = self;
         if labels.is_empty() {
             return Err(Error::Empty {
                 what: "augment",
@@ -233,30 +233,30 @@ impl AugmentOptions {
                 remedy,
             })
         };
-        if options.max_new_tokens == 0 || options.max_new_tokens >= writer.context() {
+        if self.max_new_tokens == 0 || self.max_new_tokens >= writer.context() {
             let value = format!(
                 "{} with a context of {}",
-                options.max_new_tokens,
+                self.max_new_tokens,
                 writer.context()
             );
             return refuse("tokens_max", value, "it must leave room for a prompt");
         }
-        if options.rivals > 0 && writer.local().is_none() {
+        if self.rivals > 0 && writer.local().is_none() {
             return Err(Error::NotLocal {
                 what: "`rivals` above 0",
                 remedy: "set `rivals = 0`",
             });
         }
-        if let Some(text) = &options.output_regex {
+        if let Some(text) = &self.output_regex {
             if writer.local().is_none() {
                 return Err(Error::NotLocal {
                     what: "`output_regex`",
                     remedy: "leave it out; answers that are not in form are dropped",
                 });
             }
-            options.style.check_text_pattern(text)?;
+            self.style.check_text_pattern(text)?;
         }
-        if options.style == PromptStyle::Instruction
+        if self.style == PromptStyle::Instruction
             && let Some(label) = labels.iter().find(|label| label.contains("|||"))
         {
             return refuse(
@@ -265,15 +265,15 @@ impl AugmentOptions {
                 "`|||` tells label and text apart in an answer; rename the label, or use `completion`",
             );
         }
-        if options.samples_per_answer == 0 {
+        if self.samples_per_answer == 0 {
             return refuse(
                 "samples_per_answer",
                 "0".to_owned(),
                 "it must be at least 1",
             );
         }
-        if !(options.duplicate_similarity > 0.0 && options.duplicate_similarity <= 1.0) {
-            let value = options.duplicate_similarity.to_string();
+        if !(self.duplicate_similarity > 0.0 && self.duplicate_similarity <= 1.0) {
+            let value = self.duplicate_similarity.to_string();
             return refuse(
                 "duplicate_similarity",
                 value,

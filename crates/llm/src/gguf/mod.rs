@@ -30,10 +30,11 @@ use sha2::{Digest, Sha256};
 use self::metadata::Metadata;
 use crate::architecture::Architecture;
 use crate::assemble;
+use crate::begin_and_end::{Said, begin_and_end};
 use crate::chat::ChatTemplate;
 use crate::error::{Error, Result};
 use crate::families::Family;
-use crate::load::{Described, Said, begin_and_end, described};
+use crate::load::{Described, described};
 use crate::model::{LanguageModel, hex};
 use crate::tokenizer::TextTokenizer;
 

@@ -258,6 +258,25 @@ mod tests {
         .to_vec()
     }
 
+    fn asked(
+        writer: &dyn Writer,
+        samples: &[Sample],
+        clusters: &[Vec<usize>],
+        labels: &[String],
+        options: &JudgeOptions,
+    ) -> Result<Judged> {
+        let cancel = AtomicBool::new(false);
+        judge(
+            writer,
+            samples,
+            clusters,
+            labels,
+            options,
+            &mut |_| (),
+            &cancel,
+        )
+    }
+
     fn run(mode: JudgeMode) -> Judged {
         let labels = ["bank".to_owned(), "pets".to_owned()];
         let options = JudgeOptions {
@@ -265,18 +284,8 @@ mod tests {
             ..JudgeOptions::default()
         };
         let clusters = [vec![0, 1, 5], vec![2, 3, 4]];
-        let cancel = AtomicBool::new(false);
         let model = testing::model_of_context(2, 1024);
-        judge(
-            &model,
-            &samples(),
-            &clusters,
-            &labels,
-            &options,
-            &mut |_| (),
-            &cancel,
-        )
-        .unwrap()
+        asked(&model, &samples(), &clusters, &labels, &options).unwrap()
     }
 
     #[test]
@@ -314,7 +323,6 @@ mod tests {
         let samples = samples();
         let clusters = [vec![0, 2, 5]];
         let labels = ["bank".to_owned(), "pets".to_owned()];
-        let cancel = AtomicBool::new(false);
         let mode = JudgeMode::Prompt(PromptOptions::default());
         let options = JudgeOptions {
             mode,
@@ -322,16 +330,7 @@ mod tests {
         };
         let run = |context| {
             let model = testing::model_of_context(2, context);
-            judge(
-                &model,
-                &samples,
-                &clusters,
-                &labels,
-                &options,
-                &mut |_| (),
-                &cancel,
-            )
-            .unwrap()
+            asked(&model, &samples, &clusters, &labels, &options).unwrap()
         };
         assert_eq!(run(64).too_long, 3);
         let calls: Vec<usize> = (10..40).map(|tens| run(tens * 10).calls).collect();
@@ -400,16 +399,7 @@ mod tests {
                 ..JudgeOptions::default()
             };
             let (labels, clusters) = (["bank".to_owned()], [(0..40).collect()]);
-            let cancel = AtomicBool::new(false);
-            let judged = judge(
-                &writer,
-                &samples,
-                &clusters,
-                &labels,
-                &options,
-                &mut |_| (),
-                &cancel,
-            );
+            let judged = asked(&writer, &samples, &clusters, &labels, &options);
             (judged.unwrap(), writer.shown.into_inner().unwrap())
         };
         let (whole, shown) = judged(Finish::StopString);
@@ -437,18 +427,8 @@ mod tests {
                 mode: JudgeMode::Prompt(PromptOptions::default()),
                 ..JudgeOptions::default()
             };
-            let cancel = AtomicBool::new(false);
             let clusters = [vec![0, 1]];
-            judge(
-                &writer,
-                &samples,
-                &clusters,
-                &labels,
-                &options,
-                &mut |_| (),
-                &cancel,
-            )
-            .unwrap()
+            asked(&writer, &samples, &clusters, &labels, &options).unwrap()
         };
         assert_eq!(judged("2").kept, [1]);
         let both = judged("1, 2");
@@ -458,19 +438,10 @@ mod tests {
 
     #[test]
     fn a_sample_with_an_undeclared_label_is_refused() {
-        let cancel = AtomicBool::new(false);
         let labels = ["bank".to_owned()];
         let options = JudgeOptions::default();
         let model = testing::model(2);
-        let error = judge(
-            &model,
-            &samples(),
-            &[],
-            &labels,
-            &options,
-            &mut |_| (),
-            &cancel,
-        );
+        let error = asked(&model, &samples(), &[], &labels, &options);
         assert!(
             error
                 .unwrap_err()

@@ -231,6 +231,14 @@ mod tests {
     }
 
     #[test]
+    fn a_head_of_another_kind_is_refused() {
+        let many = Head::only(Task::MultiLabel, ["a", "b"]);
+        let error = single_label(&many).unwrap_err().to_string();
+        assert!(error.contains("heads of one label"), "{error}");
+        single_label(&head(&["a", "b"])).unwrap();
+    }
+
+    #[test]
     fn models_of_different_labels_are_refused() {
         let one = head(&["a", "b"]);
         for other in [&["a", "c"][..], &["a"], &["a", "b", "c"]] {
