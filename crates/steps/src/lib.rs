@@ -29,6 +29,7 @@ pub mod guest;
 pub mod guest_terms;
 pub mod ledger;
 pub mod llm;
+pub mod machine;
 pub mod plugin;
 pub mod policy;
 pub mod registry;

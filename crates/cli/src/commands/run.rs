@@ -10,7 +10,7 @@ use noisegate_engine::state::Ending;
 use noisegate_engine::store::digest_of;
 use noisegate_engine::{Artifact, Limits, Outcome, RunFolder, StepFailure, Store, drive};
 use noisegate_steps::llm::served;
-use noisegate_steps::{Tools, registry, resolve};
+use noisegate_steps::{Tools, machine, registry, resolve};
 use noisegate_workflow::Plan;
 
 use crate::args::{Place, RunWhich};
@@ -29,13 +29,15 @@ pub fn run(place: &Place, run: &RunWhich) -> Result<(), Exit> {
     let plan = &project.checked.plan;
     let resolved = resolve::resolve(plan, &project.folder, &project.plugins, &place.home)
         .map_err(|lacks| Exit::Wrong(lacks.join("\nnoisegate: ")))?;
-    let keyless = served::lacks(plan, &project.plugins, environment);
-    if !keyless.is_empty() {
-        return Err(Exit::Wrong(keyless.join("\nnoisegate: ")));
+    let onnxruntime = project::onnxruntime(place, &project.plugins_folder);
+    let mut lacks = served::lacks(plan, &project.plugins, environment);
+    lacks.extend(machine::lacks(plan, &onnxruntime));
+    if !lacks.is_empty() {
+        return Err(Exit::Wrong(lacks.join("\nnoisegate: ")));
     }
     let cores = run.cores.unwrap_or_else(available_cores);
     let tools = Tools {
-        onnxruntime: project::onnxruntime(place, &project.plugins_folder),
+        onnxruntime,
         sites: place.home.join("sites"),
         plugins: project.plugins,
         cache: place.home.join("cache"),
