@@ -13,6 +13,11 @@ pub fn root() -> &'static Path {
         .expect("tests/ lies below the root")
 }
 
+/// The ONNX Runtime library that `cargo xtask setup` fetches.
+pub fn onnxruntime() -> PathBuf {
+    root().join("target/noisegate/onnxruntime/libonnxruntime.so.1.32.0")
+}
+
 /// The `noisegate` binary of this build, beside the folder of this test's binary.
 ///
 /// # Panics

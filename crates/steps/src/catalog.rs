@@ -106,6 +106,11 @@ fn nearest_centroid() -> StepSignature {
         PortSpec::one("embedder", PortType::Encoder)
             .help("the sentence encoder that the centroids were made with"),
     )
+    .reads(
+        PortSpec::optional("stand_ins", PortType::Records)
+            .labelled()
+            .help("public samples, such as a sentence with each label's name; they take the place of a label's samples where its centroid is lost in the noise"),
+    )
     .makes("samples", PortType::Records)
     .makes("report", PortType::Report)
     .with(

@@ -2,7 +2,7 @@
 //! embeddings PyTorch has computed too.
 
 use noisegate_sandbox::Digest;
-use noisegate_tests::{Story, gated, root};
+use noisegate_tests::{Story, gated, onnxruntime, root};
 
 /// What one text of each label embeds to, by PyTorch.
 struct Reference {
@@ -149,4 +149,74 @@ fn an_encoder_that_does_not_fit_costs_nothing() {
     let refused = gated::tell(&story, &["check", "wrong.toml"]);
     assert_eq!(refused.code, Some(2), "{}", refused.err);
     assert!(refused.err.contains("centroids"), "{}", refused.err);
+}
+
+/// Of the label that no private message has, a server keeps what its owner wrote in public, and
+/// nothing that was made of noise.
+#[test]
+fn public_samples_stand_in_where_the_centroid_says_nothing() {
+    let story = story();
+    let [billing, delay] = references();
+    let lines = |rows: &[(&str, &str)]| {
+        let line = |(text, label): &(&str, &str)| {
+            serde_json::json!({ "text": text, "label": label }).to_string() + "\n"
+        };
+        rows.iter().map(line).collect::<String>()
+    };
+    let released = [
+        (billing.text.as_str(), "delay"),
+        (delay.text.as_str(), "delay"),
+        ("made of noise", "unused"),
+    ];
+    story.write("released.jsonl", lines(&released));
+    let public = [
+        ("a bill", "billing"),
+        ("nothing is used here", "unused"),
+        ("left over", "unused"),
+    ];
+    story.write("names.jsonl", lines(&public));
+    let mut workflow = WORKFLOW.replace("[exports]\n", "");
+    workflow += "samples = { from = \"sort.samples\", path = \"out/samples.jsonl\" }\n";
+    workflow += "report = { from = \"sort.report\", path = \"out/report.json\" }\n";
+    let (head, exports) = workflow.split_once("\ncentroids = ").unwrap();
+    let mut text = head.to_owned();
+    for name in ["released", "names"] {
+        text += &format!(
+            "\n[data.{name}]\nsite = \"clinic\"\npath = \"{name}.jsonl\"\nprivate = false\nlabels = [\"billing\", \"delay\", \"unused\"]\n"
+        );
+    }
+    text += r#"
+[steps.sort]
+uses = "llm:nearest-centroid"
+site = "clinic"
+reads = { samples = "data.released", centroids = "locate.centroids", embedder = "plugin:tiny-bert", stand_ins = "data.names" }
+"#;
+    text += &format!("\n[exports]\ncentroids = {exports}");
+    story.write("sorted.toml", text);
+
+    // These plugins have no ONNX Runtime beside them, which is told before the charge.
+    let without = gated::tell(&story, &["run", "sorted.toml"]);
+    assert_eq!(without.code, Some(2), "{}{}", without.out, without.err);
+    assert!(without.err.contains("ONNX Runtime"), "{}", without.err);
+    let ledger = gated::tell(&story, &["ledger", "show"]);
+    assert!(!ledger.out.contains("notes"), "{}", ledger.out);
+
+    let library = onnxruntime().display().to_string();
+    let told = gated::tell(&story, &["--onnxruntime", &library, "run", "sorted.toml"]);
+    assert_eq!(told.code, Some(0), "{}{}", told.out, told.err);
+    let note = "stand-ins took the place of the samples of 1";
+    assert!(told.err.contains(note), "{}", told.err);
+    let path = story.path().join("out/samples.jsonl");
+    let kept = lines(&[
+        (&billing.text, "billing"),
+        (&delay.text, "delay"),
+        ("nothing is used here", "unused"),
+        ("left over", "unused"),
+    ]);
+    assert_eq!(std::fs::read_to_string(path).unwrap(), kept);
+    let path = story.path().join("out/report.json");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let labels = report["labels"].as_array().unwrap();
+    let stood_in: Vec<bool> = labels.iter().map(|it| it["stand_ins"] == true).collect();
+    assert_eq!(stood_in, [false, false, true], "{report}");
 }

@@ -30,12 +30,22 @@ struct Count {
     kept: usize,
     /// Whether its centroid stands out of the noise. Samples of one that does not keep it.
     stands_out: bool,
+    /// Whether public samples took the place of its own, which then are not counted here.
+    stand_ins: bool,
 }
 
 impl Step for NearestCentroid {
     fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
-        let samples = samples::read(input(context, "samples")?)?;
+        let mut samples = samples::read(input(context, "samples")?)?;
         let centroids = Centroids::read(input(context, "centroids")?.path()).map_err(failure)?;
+        let stand_out: Vec<bool> = (0..centroids.labels().len())
+            .map(|label| centroids.stands_out(label))
+            .collect();
+        let mut told_by_name = Vec::new();
+        if let Some(public) = context.inputs.one("stand_ins") {
+            let public = samples::read(public)?;
+            (samples, told_by_name) = stand_in(samples, public, centroids.labels(), &stand_out)?;
+        }
         let embeddings = embed(context, &self.onnxruntime, &samples)?;
         if let Some(embedding) = embeddings.first()
             && embedding.len() != centroids.dim()
@@ -53,10 +63,7 @@ impl Step for NearestCentroid {
             keep_per_label: with.count("keep_per_label")?,
         };
         let nearest: Vec<_> = embeddings.iter().map(|it| centroids.nearest(it)).collect();
-        let stand_out: Vec<bool> = (0..centroids.labels().len())
-            .map(|label| centroids.stands_out(label))
-            .collect();
-        let (kept, counts) = rule.apply(&samples, &nearest, centroids.labels(), &stand_out);
+        let (kept, mut counts) = rule.apply(&samples, &nearest, centroids.labels(), &stand_out);
         context.note(format!(
             "{} of {} samples lie nearest to their label; {} are kept",
             counts.iter().map(|count| count.agreed).sum::<usize>(),
@@ -66,11 +73,18 @@ impl Step for NearestCentroid {
         let told = stand_out.iter().filter(|it| **it).count();
         if told < stand_out.len() {
             context.note(format!(
-                "the centroids of {} of {} labels are lost in the noise; samples of these keep their label; \
+                "the centroids of {} of {} labels are lost in the noise; {}; \
                  more epsilon for the centroids, or more records of these labels, would tell",
                 stand_out.len() - told,
-                stand_out.len()
+                stand_out.len(),
+                match told_by_name.len() {
+                    0 => "samples of these keep their label".to_owned(),
+                    some => format!("stand-ins took the place of the samples of {some}"),
+                }
             ));
+        }
+        for label in told_by_name {
+            counts[label].stand_ins = true;
         }
         let path = context.work.join("samples.jsonl");
         samples::write(&path, &kept)?;
@@ -87,6 +101,39 @@ impl Step for NearestCentroid {
             },
         ])
     }
+}
+
+/// The samples with public ones in the place of those whose label's centroid is lost in the noise,
+/// and the labels for which that was done.
+///
+/// A label that has no public samples keeps its own.
+fn stand_in(
+    mut samples: Vec<Sample>,
+    public: Vec<Sample>,
+    labels: &[String],
+    stand_out: &[bool],
+) -> Result<(Vec<Sample>, Vec<usize>), StepFailure> {
+    let mut places = Vec::with_capacity(public.len());
+    for (number, sample) in public.iter().enumerate() {
+        let place = labels.iter().position(|label| *label == sample.label);
+        places.push(place.ok_or_else(|| {
+            StepFailure::BadInput(format!(
+                "sample {} of `stand_ins` has the label `{}`, of which there is no centroid; mend the label, or take the sample out",
+                number + 1,
+                sample.label
+            ))
+        })?);
+    }
+    let replaced: Vec<usize> = (0..labels.len())
+        .filter(|label| !stand_out[*label] && places.contains(label))
+        .collect();
+    samples.retain(|sample| !replaced.iter().any(|label| labels[*label] == sample.label));
+    let chosen = public
+        .into_iter()
+        .zip(places)
+        .filter(|(_, place)| replaced.contains(place));
+    samples.extend(chosen.map(|(sample, _)| sample));
+    Ok((samples, replaced))
 }
 
 /// Which samples are kept, and under which label.
@@ -238,6 +285,7 @@ mod tests {
                 agreed: 2,
                 kept: 2,
                 stands_out: true,
+                stand_ins: false,
             }
         );
         let (relabelled, counts) = kept(&Rule {
@@ -286,6 +334,40 @@ mod tests {
             [false, true],
         );
         assert_eq!(texts(&kept), ["clear a", "clear b"]);
+    }
+
+    #[test]
+    fn public_samples_stand_in_for_a_label_lost_in_noise() {
+        let sample = |text: &str, label: &str| Sample {
+            text: text.to_owned(),
+            label: label.to_owned(),
+            cluster: None,
+        };
+        let labels = ["a", "b", "c"].map(str::to_owned);
+        let released = || {
+            vec![
+                sample("1", "a"),
+                sample("2", "b"),
+                sample("3", "c"),
+                sample("4", "b"),
+            ]
+        };
+        let public = vec![
+            sample("about a", "a"),
+            sample("about b", "b"),
+            sample("of b", "b"),
+        ];
+        let (with, replaced) =
+            stand_in(released(), public.clone(), &labels, &[true, false, false]).unwrap();
+        let texts: Vec<&str> = with.iter().map(|it| it.text.as_str()).collect();
+        // `a` stands out, `c` has no public samples.
+        assert_eq!(texts, ["1", "3", "about b", "of b"]);
+        assert_eq!(replaced, [1]);
+        let (without, replaced) = stand_in(released(), public, &labels, &[true; 3]).unwrap();
+        assert_eq!((without, replaced), (released(), vec![]));
+        let unknown = vec![sample("about a", "a"), sample("about d", "d")];
+        let refused = stand_in(released(), unknown, &labels, &[true; 3]).unwrap_err();
+        assert!(refused.to_string().contains("sample 2"), "{refused}");
     }
 
     #[test]
