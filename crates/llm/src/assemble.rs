@@ -6,52 +6,100 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
+
 use crate::architecture::Architecture;
 use crate::decoder::{Decoder, Layer, Linear, Norm};
 use crate::error::{Error, Result};
 use crate::families::{Family, Parts};
+use crate::network::PARAMETERS_PER_SESSION_MAX;
+use crate::weight::{Bits, Panels, Weight};
 
-/// Tensors by name, as f32.
-pub(crate) struct Tensors {
+/// Tensors by name, each read when it is taken: at no time is a whole model there as f32 beside
+/// what is made of it.
+pub(crate) struct Tensors<'a> {
     path: PathBuf,
-    by_name: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    by_name: HashMap<String, Stored<'a>>,
+    /// Whether matrices stay in the bits that they have.
+    keep_bits: bool,
 }
 
-impl Tensors {
+/// A tensor in a file.
+struct Stored<'a> {
+    shape: Vec<usize>,
+    bits: Bits,
+    read: Box<dyn FnOnce() -> Result<Vec<f32>, String> + 'a>,
+}
+
+impl<'a> Tensors<'a> {
     /// - `path`: for messages.
     pub(crate) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
             by_name: HashMap::new(),
+            keep_bits: false,
         }
     }
 
-    pub(crate) fn insert(&mut self, name: String, shape: Vec<usize>, values: Vec<f32>) {
-        self.by_name.insert(name, (shape, values));
+    /// - `read`: makes the numbers, as many as `shape` says.
+    pub(crate) fn insert(
+        &mut self,
+        name: String,
+        shape: Vec<usize>,
+        bits: Bits,
+        read: impl FnOnce() -> Result<Vec<f32>, String> + 'a,
+    ) {
+        let read = Box::new(read);
+        self.by_name.insert(name, Stored { shape, bits, read });
+    }
+
+    /// Matrices of a model that is too large for a processor's caches will be left in the bits that
+    /// they have.
+    pub(crate) fn keep_bits_if_large(&mut self, device: &Device) {
+        let numbers = |stored: &Stored<'_>| {
+            let mut sizes = stored.shape.iter();
+            sizes.try_fold(1_usize, |all, size| all.checked_mul(*size))
+        };
+        let all = self.by_name.values().try_fold(0_usize, |all, stored| {
+            numbers(stored).and_then(|more| all.checked_add(more))
+        });
+        self.keep_bits = device.is_cpu() && all.is_none_or(|all| all > PARAMETERS_PER_SESSION_MAX);
+    }
+
+    /// The same for a model of any size.
+    #[cfg(test)]
+    pub(crate) fn keep_bits(&mut self) {
+        self.keep_bits = true;
     }
 
     /// Takes a tensor out.
     pub(crate) fn take(&mut self, name: &str, expected: &[usize]) -> Result<Vec<f32>> {
-        let Some((found, values)) = self.by_name.remove(name) else {
+        self.take_with_bits(name, expected)
+            .map(|(values, _)| values)
+    }
+
+    fn take_with_bits(&mut self, name: &str, expected: &[usize]) -> Result<(Vec<f32>, Bits)> {
+        let Some(Stored { shape, bits, read }) = self.by_name.remove(name) else {
             return Err(Error::MissingTensor {
                 name: name.to_owned(),
                 path: self.path.clone(),
             });
         };
-        if found != expected {
+        if shape != expected {
             return Err(Error::ShapeMismatch {
                 name: name.to_owned(),
                 expected: expected.to_vec(),
-                found,
+                found: shape,
             });
         }
+        let values = read().map_err(|problem| Error::unusable(&self.path, problem))?;
         if !values.iter().all(|value| value.is_finite()) {
             return Err(Error::Malformed {
                 path: self.path.clone(),
                 problem: format!("tensor `{name}` holds a number that is not finite"),
             });
         }
-        Ok(values)
+        Ok((values, bits))
     }
 
     /// Drops a tensor that repeats another one or can be computed.
@@ -80,22 +128,40 @@ impl Tensors {
         input: usize,
         bias: bool,
     ) -> Result<Linear> {
-        let mut linear = Linear {
-            weight: Vec::new(),
-            bias: bias.then(Vec::new),
-        };
+        let named: Vec<_> = parts
+            .iter()
+            .map(|(name, output)| (format!("{name}.weight"), *output))
+            .collect();
+        let weight = self.weight(&named, input)?;
+        let mut all = bias.then(Vec::new);
         for (name, output) in parts {
-            let weight = self.take(&format!("{name}.weight"), &[*output, input])?;
-            if linear.weight.is_empty() {
-                linear.weight = weight;
-            } else {
-                linear.weight.extend(weight);
-            }
-            if let Some(bias) = &mut linear.bias {
-                bias.extend(self.take(&format!("{name}.bias"), &[*output])?);
+            if let Some(all) = &mut all {
+                all.extend(self.take(&format!("{name}.bias"), &[*output])?);
             }
         }
-        Ok(linear)
+        Ok(Linear { weight, bias: all })
+    }
+
+    /// Takes matrices by their whole names, one below the other.
+    fn weight(&mut self, parts: &[(String, usize)], input: usize) -> Result<Weight> {
+        let mut numbers = Vec::new();
+        let mut bits = None;
+        for (name, output) in parts {
+            let (values, own) = self.take_with_bits(name, &[*output, input])?;
+            bits = match bits {
+                Some(others) if others != own => Some(Bits::Full),
+                _ => Some(own),
+            };
+            match numbers.is_empty() {
+                true => numbers = values,
+                false => numbers.extend(values),
+            }
+        }
+        let bits = bits.filter(|_| self.keep_bits).unwrap_or(Bits::Full);
+        Ok(match Panels::pack(&numbers, input, bits) {
+            Some(panels) => Weight::Panels(panels),
+            None => Weight::Full(numbers),
+        })
     }
 
     /// Takes a norm's gain, and its bias where the family has one.
@@ -114,7 +180,7 @@ impl Tensors {
 
 /// Takes a whole decoder out of a file with Hugging Face's names.
 pub(crate) fn hugging_face(
-    mut tensors: Tensors,
+    mut tensors: Tensors<'_>,
     family: Family,
     architecture: &Architecture,
     parts: Parts,
@@ -123,7 +189,8 @@ pub(crate) fn hugging_face(
     tensors.forget(|name| {
         name.ends_with("rotary_emb.inv_freq") || (parts.tied && name == "lm_head.weight")
     });
-    let embedding = tensors.take("model.embed_tokens.weight", &[a.vocab, a.hidden])?;
+    let embedding = [("model.embed_tokens.weight".to_owned(), a.vocab)];
+    let embedding = tensors.weight(&embedding, a.hidden)?;
     let mut layers = Vec::with_capacity(a.layers.len());
     for index in 0..a.layers.len() {
         let prefix = format!("model.layers.{index}");
@@ -148,7 +215,7 @@ pub(crate) fn hugging_face(
 }
 
 fn layer(
-    tensors: &mut Tensors,
+    tensors: &mut Tensors<'_>,
     prefix: &str,
     family: Family,
     a: &Architecture,

@@ -3,17 +3,20 @@
 //! Matrices are `[out, in]`, as Hugging Face stores them; query, key and value are one matrix, and
 //! so are gate and up.
 
+use std::borrow::Cow;
+
 use candle_core::{Device, Tensor};
 
 use crate::architecture::Architecture;
 use crate::config::LlamaConfig;
+use crate::weight::Weight;
 use crate::weights::LlamaWeights;
 
 /// A matrix with an optional bias.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Linear {
     /// `[out, in]`.
-    pub(crate) weight: Vec<f32>,
+    pub(crate) weight: Weight,
     /// `[out]`.
     pub(crate) bias: Option<Vec<f32>>,
 }
@@ -54,7 +57,7 @@ pub(crate) struct Layer {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Decoder {
     /// `[vocab, hidden]`.
-    pub(crate) embedding: Vec<f32>,
+    pub(crate) embedding: Weight,
     pub(crate) layers: Vec<Layer>,
     pub(crate) norm: Norm,
     /// `[vocab, hidden]`; `None` where the embedding is used again.
@@ -72,7 +75,7 @@ impl Decoder {
             candle_core::Result::Ok(joined)
         };
         let linear = |tensors: &[&Tensor]| {
-            let (weight, bias) = (join(tensors)?, None);
+            let (weight, bias) = (Weight::Full(join(tensors)?), None);
             candle_core::Result::Ok(Linear { weight, bias })
         };
         let norm = |tensor: &Tensor| {
@@ -92,7 +95,7 @@ impl Decoder {
             });
         }
         Ok(Self {
-            embedding: join(&[&weights.embedding])?,
+            embedding: Weight::Full(join(&[&weights.embedding])?),
             layers,
             norm: norm(&weights.norm)?,
             head: match &weights.head {
@@ -104,40 +107,35 @@ impl Decoder {
 
     /// Inverse of [`Decoder::from_llama`].
     pub(crate) fn to_llama(&self, config: &LlamaConfig) -> candle_core::Result<LlamaWeights> {
-        let mut parts: Vec<&[f32]> = vec![&self.embedding];
+        let mut parts: Vec<Cow<'_, [f32]>> = vec![self.embedding.numbers()];
         let (query, kv) = (
             config.num_attention_heads * config.head_size() * config.hidden_size,
             config.kv_heads() * config.head_size() * config.hidden_size,
         );
         for layer in &self.layers {
-            let (q, rest) = layer.qkv.weight.split_at(query);
-            let (k, v) = rest.split_at(kv);
-            let (gate, up) = layer
-                .gate_up
-                .weight
-                .split_at(layer.gate_up.weight.len() / 2);
-            let middle = layer
-                .middle_norm
-                .as_ref()
-                .map_or(&[][..], |norm| &norm.gain);
-            let output = &layer.output.weight;
+            let cut = |matrix: &Cow<'_, [f32]>, range: std::ops::Range<usize>| {
+                Cow::Owned(matrix[range].to_vec())
+            };
+            let (qkv, gate_up) = (layer.qkv.weight.numbers(), layer.gate_up.weight.numbers());
+            let middle = layer.middle_norm.as_ref();
+            let half = gate_up.len() / 2;
             parts.extend([
-                &layer.input_norm.gain,
-                q,
-                k,
-                v,
-                output,
-                middle,
-                gate,
-                up,
-                &layer.down.weight,
+                Cow::Borrowed(&layer.input_norm.gain[..]),
+                cut(&qkv, 0..query),
+                cut(&qkv, query..query + kv),
+                cut(&qkv, query + kv..qkv.len()),
+                layer.output.weight.numbers(),
+                Cow::Borrowed(middle.map_or(&[][..], |norm| &norm.gain)),
+                cut(&gate_up, 0..half),
+                cut(&gate_up, half..2 * half),
+                layer.down.weight.numbers(),
             ]);
         }
-        parts.push(&self.norm.gain);
-        parts.extend(self.head.as_ref().map(|head| &head.weight[..]));
+        parts.push(Cow::Borrowed(&self.norm.gain));
+        parts.extend(self.head.as_ref().map(|head| head.weight.numbers()));
         let tensors = config.tensor_shapes().into_iter().zip(parts);
         let tensors =
-            tensors.map(|((_, shape), part)| Tensor::from_slice(part, shape, &Device::Cpu));
+            tensors.map(|((_, shape), part)| Tensor::from_slice(&part, shape, &Device::Cpu));
         let tensors = tensors.collect::<candle_core::Result<_>>()?;
         Ok(LlamaWeights::from_list(config.num_hidden_layers, tensors))
     }

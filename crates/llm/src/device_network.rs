@@ -46,7 +46,7 @@ impl Linear {
         let rows = linear.weight.len() / columns;
         let bias = linear.bias.as_ref();
         Ok(Self {
-            matrix: Tensor::from_slice(&linear.weight, (rows, columns), device)?.t()?,
+            matrix: Tensor::from_slice(&linear.weight.numbers(), (rows, columns), device)?.t()?,
             bias: bias
                 .map(|bias| Tensor::new(&bias[..], device))
                 .transpose()?,
@@ -129,7 +129,8 @@ impl DeviceNetwork {
                 output_norm: optional(&layer.output_norm)?,
             });
         }
-        let embedding = Tensor::from_slice(&decoder.embedding, (a.vocab, a.hidden), device)?;
+        let embedding =
+            Tensor::from_slice(&decoder.embedding.numbers(), (a.vocab, a.hidden), device)?;
         let head = match &decoder.head {
             Some(head) => Linear::new(head, a.hidden, device)?,
             None => Linear {

@@ -53,6 +53,7 @@ pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod tokenizer;
+mod weight;
 pub mod weights;
 pub mod writer;
 

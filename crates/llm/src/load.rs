@@ -2,7 +2,7 @@
 //!
 //! A folder has `config.json`, `tokenizer.json`, and `model.safetensors` or the shards that
 //! `model.safetensors.index.json` names (`shards.rs`); and a chat template, where there is one.
-//! Every number format becomes f32.
+//! Every number format is read as f32; large models stay in the bits they have (`weight.rs`).
 //!
 //! Deliberately absent: pickled weights (they can run code), downloads, memory maps (a file that
 //! changes under a map is undefined behaviour; reading costs one copy).
@@ -72,12 +72,17 @@ fn load_folder(folder: &Path, device: &Device) -> Result<LanguageModel> {
         })?;
     hash.update(&config_bytes);
     hash.update(&tokenizer_bytes);
-    let mut tensors = Tensors::new(folder);
+    let mut files = Vec::new();
     for file in weight_files(folder)? {
         let bytes = read(folder, &file)?;
         hash.update(&bytes);
-        collect(&folder.join(&file), &bytes, &mut tensors)?;
+        files.push((folder.join(&file), bytes));
     }
+    let mut tensors = Tensors::new(folder);
+    for (path, bytes) in &files {
+        collect(path, bytes, &mut tensors)?;
+    }
+    tensors.keep_bits_if_large(device);
     let decoder = assemble::hugging_face(tensors, family, &architecture, parts)?;
     let said = Said::in_folder(folder)?;
     said.hash(&mut hash);

@@ -12,8 +12,9 @@ use crate::error;
 use crate::host::{self, HostNetwork, Segment};
 
 /// A model with fewer numbers than this is best run by one session per thread: its weights stay
-/// in the cache that the cores share. A larger one is read once for all texts, by all threads.
-const PARAMETERS_PER_SESSION_MAX: usize = 32 << 20;
+/// in the cache that the cores share. A larger one is read once for all texts, by all threads, in
+/// the bits that its file has.
+pub(crate) const PARAMETERS_PER_SESSION_MAX: usize = 32 << 20;
 
 /// A decoder on some device.
 #[derive(Debug, Clone)]
@@ -133,6 +134,7 @@ mod tests {
     use crate::architecture::{Activation, LayerKind, NormKind, Rotary};
     use crate::decoder::{Layer, Linear, Norm};
     use crate::pretrain::init::Normal;
+    use crate::weight::{Bits, Panels, Weight};
 
     fn numbers(seed: u64, count: usize, scale: f32) -> Vec<f32> {
         let drawn = Normal::new(seed).tensor(&[count], scale).unwrap();
@@ -141,7 +143,7 @@ mod tests {
 
     /// A decoder with every part that some family has, or with none of them.
     fn sample(everything: bool, layer_norm: bool) -> (Architecture, Decoder) {
-        let (hidden, intermediate, vocab, head) = (24, 40, 50, 8);
+        let (hidden, intermediate, vocab, head) = (64, 96, 50, 8);
         let (heads, kv_heads) = (4, 2);
         let architecture = Architecture {
             family: "sample".to_owned(),
@@ -197,7 +199,7 @@ mod tests {
                 2 * intermediate
             };
             let mut linear = |output: usize, input: usize| Linear {
-                weight: draw(output * input),
+                weight: Weight::Full(draw(output * input)),
                 bias: (layer_norm || everything).then(|| draw(output)),
             };
             let (qkv, output) = (
@@ -227,11 +229,11 @@ mod tests {
             bias: layer_norm.then(|| vec![0.1; hidden]),
         };
         let head = layer_norm.then(|| Linear {
-            weight: draw(vocab * hidden),
+            weight: Weight::Full(draw(vocab * hidden)),
             bias: Some(draw(vocab)),
         });
         let decoder = Decoder {
-            embedding: draw(vocab * hidden),
+            embedding: Weight::Full(draw(vocab * hidden)),
             layers,
             norm,
             head,
@@ -315,11 +317,66 @@ mod tests {
         }
     }
 
+    /// The same decoder with its matrices as a file of these bits has them.
+    fn kept(mut decoder: Decoder, bits: Bits, hidden: usize, inputs: [usize; 4]) -> Decoder {
+        let keep = |weight: &mut Weight, inputs| {
+            *weight = Weight::Panels(Panels::pack(&weight.numbers(), inputs, bits).unwrap());
+        };
+        keep(&mut decoder.embedding, hidden);
+        if let Some(head) = &mut decoder.head {
+            keep(&mut head.weight, hidden);
+        }
+        for layer in &mut decoder.layers {
+            let matrices = [
+                &mut layer.qkv,
+                &mut layer.output,
+                &mut layer.gate_up,
+                &mut layer.down,
+            ];
+            for (linear, inputs) in matrices.into_iter().zip(inputs) {
+                keep(&mut linear.weight, inputs);
+            }
+        }
+        decoder
+    }
+
+    #[test]
+    fn matrices_in_few_bits_are_computed_with_as_the_numbers_they_stand_for() {
+        let text: Vec<u32> = (0..9).map(|i| i * 5 % 47).collect();
+        for (everything, layer_norm) in [(true, false), (false, true)] {
+            for bits in [Bits::Bf16, Bits::F16, Bits::Few] {
+                let (architecture, decoder) = sample(everything, layer_norm);
+                let inputs = [
+                    64,
+                    architecture.query_width(),
+                    64,
+                    architecture.intermediate,
+                ];
+                let decoder = kept(decoder, bits, 64, inputs);
+                let host = HostNetwork::new(architecture.clone(), decoder.clone());
+                assert_eq!(host.decoder(), decoder);
+                // There they are f32.
+                let device = DeviceNetwork::new(architecture, decoder, &Device::Cpu).unwrap();
+                let logits = [Network::Host(host), Network::Device(device)].map(|network| {
+                    let mut session = network.session(2, 16, 2).unwrap();
+                    session.forward(&[segment(0, 0, &text, 9)]).unwrap();
+                    let mut all = session.logits(0, 9).unwrap().to_vec();
+                    session.forward(&[segment(1, 0, &text[..2], 2)]).unwrap();
+                    all.extend_from_slice(session.logits(0, 2).unwrap());
+                    all
+                });
+                assert_near(&logits[0], &logits[1], "in few bits");
+            }
+        }
+    }
+
     #[test]
     fn logits_that_are_no_numbers_are_an_error() {
         let (architecture, mut decoder) = sample(false, false);
         decoder.norm.gain[3] = f32::MAX;
-        decoder.embedding.iter_mut().for_each(|x| *x *= 1e3);
+        let mut embedding = decoder.embedding.numbers().into_owned();
+        embedding.iter_mut().for_each(|x| *x *= 1e3);
+        decoder.embedding = Weight::Full(embedding);
         let network = Network::Host(HostNetwork::new(architecture, decoder));
         let mut session = network.session(1, 64, 1).unwrap();
         session.forward(&[segment(0, 0, &[1, 2, 3], 1)]).unwrap();

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 
 use crate::assemble::Tensors;
 use crate::error::{Error, Result};
 use crate::load::read;
+use crate::weight::Bits;
 
 /// The weight files of a folder, in name order.
 pub(crate) fn weight_files(folder: &Path) -> Result<Vec<String>> {
@@ -41,55 +42,47 @@ pub(crate) fn weight_files(folder: &Path) -> Result<Vec<String>> {
     Ok(files.into_iter().collect())
 }
 
-/// Adds the tensors of one file as f32.
-pub(crate) fn collect(path: &Path, bytes: &[u8], tensors: &mut Tensors) -> Result<()> {
-    let malformed = |problem: String| Error::Malformed {
+/// Adds the tensors of one file.
+pub(crate) fn collect<'a>(path: &Path, bytes: &'a [u8], tensors: &mut Tensors<'a>) -> Result<()> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| Error::Malformed {
         path: path.to_owned(),
-        problem,
-    };
-    let file = SafeTensors::deserialize(bytes).map_err(|e| malformed(e.to_string()))?;
-    for (name, view) in file.iter() {
-        let values = floats(&view)
-            .ok_or_else(|| {
-                format!(
-                    "tensor `{name}` is {:?}, which is not supported",
-                    view.dtype()
-                )
-            })
-            .map_err(|problem| Error::unusable(path, problem))?;
-        tensors.insert(name.to_owned(), view.shape().to_vec(), values);
+        problem: e.to_string(),
+    })?;
+    for (name, view) in file.tensors() {
+        let Some((bits, read)) = format(view.dtype()) else {
+            let problem = format!(
+                "tensor `{name}` is {:?}, which is not supported",
+                view.dtype()
+            );
+            return Err(Error::unusable(path, problem));
+        };
+        let data = view.data();
+        tensors.insert(name, view.shape().to_vec(), bits, move || Ok(read(data)));
     }
     Ok(())
 }
 
-/// The numbers of a tensor as f32; `None` for integer formats.
-fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    let data = view.data();
-    Some(match view.dtype() {
-        Dtype::F32 => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| f32::from_le_bytes(*b))
-            .collect(),
-        Dtype::F64 => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| f64::from_le_bytes(*b) as f32)
-            .collect(),
-        Dtype::BF16 => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| half::bf16::from_le_bytes(*b).to_f32())
-            .collect(),
-        Dtype::F16 => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| half::f16::from_le_bytes(*b).to_f32())
-            .collect(),
+/// How the numbers of a format are read as f32; `None` for integers.
+fn format(format: Dtype) -> Option<(Bits, fn(&[u8]) -> Vec<f32>)> {
+    Some(match format {
+        Dtype::F32 => (Bits::Full, |data| read_all(data, f32::from_le_bytes)),
+        Dtype::F64 => (Bits::Full, |data| {
+            read_all(data, |number| f64::from_le_bytes(number) as f32)
+        }),
+        Dtype::BF16 => (Bits::Bf16, |data| {
+            read_all(data, |number| half::bf16::from_le_bytes(number).to_f32())
+        }),
+        Dtype::F16 => (Bits::F16, |data| {
+            read_all(data, |number| half::f16::from_le_bytes(number).to_f32())
+        }),
         _ => return None,
     })
+}
+
+fn read_all<const BYTES: usize>(data: &[u8], read: impl Fn([u8; BYTES]) -> f32) -> Vec<f32> {
+    data.as_chunks()
+        .0
+        .iter()
+        .map(|number| read(*number))
+        .collect()
 }

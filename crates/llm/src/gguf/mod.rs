@@ -6,7 +6,7 @@
 //! tensors ─ tensors.rs ─> f32, under Hugging Face's names ─┴─ the way of a model folder ─> LanguageModel
 //! tokenizer.json beside it, else metadata ─ tokenizer.rs ─> TextTokenizer
 //! ```
-//! Numbers become f32, as those of every other file here do (decision 041).
+//! Numbers are read as f32; a large model keeps about the bits that it has (decision 041).
 //!
 //! Deliberately absent: files in several parts; families other than those of [`SUPPORTED`].
 //!
@@ -110,15 +110,13 @@ pub(crate) fn load(path: &Path, device: &Device) -> Result<LanguageModel> {
         parts.output_bias = there("blk.0.attn_output.bias");
         parts.mlp_bias = there("blk.0.ffn_down.bias");
     }
-    let mut reader = Cursor::new(&bytes);
-    let stretched =
-        tensors::stretch(&content, &mut reader, &mut architecture).map_err(malformed)?;
+    let stretched = tensors::stretch(&content, &bytes, &mut architecture).map_err(malformed)?;
     if stretched || parts.qkv_bias || parts.output_bias || parts.mlp_bias {
         // It runs, but training here knows neither.
         llama = None;
     }
-    let tensors =
-        tensors::all(path, &content, &mut reader, family, &architecture).map_err(malformed)?;
+    let mut tensors = tensors::all(path, &content, &bytes, family, &architecture);
+    tensors.keep_bits_if_large(device);
     let decoder = assemble::hugging_face(tensors, family, &architecture, parts)?;
 
     let mut hash = Sha256::new();

@@ -1,14 +1,16 @@
-//! A GGUF file's tensors as f32, under the names and in the order of rows of a Hugging Face folder.
+//! A GGUF file's tensors, read as f32, under the names and in the order of rows of a Hugging Face folder.
 
 use std::io::Cursor;
 use std::path::Path;
 
 use candle_core::Device;
+use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Content;
 
 use crate::architecture::Architecture;
 use crate::assemble::Tensors;
 use crate::families::Family;
+use crate::weight::Bits;
 
 /// Divides each pair's rotary frequency; Llama 3.1's stretched positions are stored so.
 const ROTARY_FACTORS: &str = "rope_freqs.weight";
@@ -29,44 +31,53 @@ const PARTS: [(&str, &str); 11] = [
 ];
 
 /// All tensors of the file but the rotary factors.
-pub(super) fn all(
+pub(super) fn all<'a>(
     path: &Path,
-    content: &Content,
-    reader: &mut Cursor<&Vec<u8>>,
+    content: &'a Content,
+    bytes: &'a [u8],
     family: Family,
     architecture: &Architecture,
-) -> Result<Tensors, String> {
+) -> Tensors<'a> {
     let mut tensors = Tensors::new(path);
     for (name, info) in &content.tensor_infos {
         if name == ROTARY_FACTORS {
             continue;
         }
-        let mut values = floats(content, reader, name)?;
-        let shape = info.shape.dims().to_vec();
         let heads = match name.rsplit('.').nth(1) {
             Some("attn_q") => architecture.heads,
             Some("attn_k") => architecture.kv_heads,
             _ => 0,
         };
-        if family == Family::Llama && heads > 0 {
-            values = half_split(&values, heads, architecture.head)
-                .ok_or_else(|| format!("tensor `{name}` does not have {heads} heads"))?;
-        }
-        tensors.insert(hugging_face(name), shape, values);
+        let (turned, head) = (family == Family::Llama && heads > 0, architecture.head);
+        let bits = match info.ggml_dtype {
+            GgmlDType::F32 => Bits::Full,
+            GgmlDType::F16 => Bits::F16,
+            GgmlDType::BF16 => Bits::Bf16,
+            _ => Bits::Few,
+        };
+        let read = move || {
+            let values = floats(content, bytes, name)?;
+            if !turned {
+                return Ok(values);
+            }
+            half_split(&values, heads, head)
+                .ok_or_else(|| format!("tensor `{name}` does not have {heads} heads"))
+        };
+        tensors.insert(hugging_face(name), info.shape.dims().to_vec(), bits, read);
     }
-    Ok(tensors)
+    tensors
 }
 
 /// Applies the file's rotary factors, if it has any.
 pub(super) fn stretch(
     content: &Content,
-    reader: &mut Cursor<&Vec<u8>>,
+    bytes: &[u8],
     architecture: &mut Architecture,
 ) -> Result<bool, String> {
     if !content.tensor_infos.contains_key(ROTARY_FACTORS) {
         return Ok(false);
     }
-    let factors = floats(content, reader, ROTARY_FACTORS)?;
+    let factors = floats(content, bytes, ROTARY_FACTORS)?;
     for table in &mut architecture.rotary {
         if factors.len() != table.frequencies.len() || factors.iter().any(|f| *f <= 0.0) {
             return Err(format!(
@@ -82,20 +93,16 @@ pub(super) fn stretch(
     Ok(true)
 }
 
-fn floats(
-    content: &Content,
-    reader: &mut Cursor<&Vec<u8>>,
-    name: &str,
-) -> Result<Vec<f32>, String> {
+fn floats(content: &Content, bytes: &[u8], name: &str) -> Result<Vec<f32>, String> {
     // Two bits a number is the smallest format; the library does not expect products that overflow.
     let dims = content.tensor_infos.get(name).map(|info| info.shape.dims());
     let mut dims = dims.unwrap_or_default().iter();
     let numbers = dims.try_fold(1_usize, |all, dim| all.checked_mul(*dim));
-    if numbers.is_none_or(|numbers| numbers / 4 > reader.get_ref().len()) {
+    if numbers.is_none_or(|numbers| numbers / 4 > bytes.len()) {
         return Err(format!("tensor `{name}` is larger than the file"));
     }
     content
-        .tensor(reader, name, &Device::Cpu)
+        .tensor(&mut Cursor::new(bytes), name, &Device::Cpu)
         .and_then(|tensor| tensor.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1())
         .map_err(|error| format!("tensor `{name}`: {error}"))
 }

@@ -8,9 +8,13 @@ use candle_core::Device;
 use candle_core::quantized::gguf_file::{self, Content, Value};
 
 use super::metadata::Metadata;
+use crate::assemble;
+use crate::decoder::Linear;
 use crate::host::Segment;
 use crate::load::load;
 use crate::model::LanguageModel;
+use crate::network::Network;
+use crate::weight::Weight;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -27,7 +31,11 @@ fn copied(into: &Path, from: &str) -> PathBuf {
 
 /// Logits of the last `rows` positions.
 fn logits(model: &LanguageModel, tokens: &[u32], rows: usize) -> Vec<f32> {
-    let mut session = model.network.session(1, 64, 1).unwrap();
+    logits_of(&model.network, tokens, rows)
+}
+
+fn logits_of(network: &Network, tokens: &[u32], rows: usize) -> Vec<f32> {
+    let mut session = network.session(1, 64, 1).unwrap();
     let segment = Segment {
         slot: 0,
         position: 0,
@@ -94,6 +102,42 @@ fn four_bits_are_read_as_written_and_stay_near_what_they_round() {
     println!("read: {exact:.1e}, rounded: {rounded:.1e}");
     assert!(exact < 1e-4, "{exact}");
     assert!(rounded < 0.2 && rounded > exact, "{rounded}");
+}
+
+/// What a large file's matrices are computed with: their grids of 32 numbers are found again.
+#[test]
+fn few_bits_that_are_kept_stand_for_the_numbers_of_the_file() {
+    for (file, tolerance) in [
+        ("qwen3-q4_k", 1e-4),
+        ("qwen3-f16", 1e-5),
+        ("qwen2-bf16", 1e-5),
+    ] {
+        let path = fixture(&format!("gguf/{file}.gguf"));
+        let bytes = std::fs::read(&path).unwrap();
+        let content = super::read(&bytes).unwrap();
+        let metadata = Metadata(&content.metadata);
+        let name = metadata.text("general.architecture").unwrap();
+        let family = super::family(name).unwrap();
+        let json = metadata.config(name, &content.tensor_infos).unwrap();
+        let described = super::described(&path, family, json).unwrap();
+        let architecture = described.architecture;
+        let logits = [false, true].map(|keep| {
+            let mut tensors = super::tensors::all(&path, &content, &bytes, family, &architecture);
+            if keep {
+                tensors.keep_bits();
+            }
+            let parts = described.parts;
+            let decoder = assemble::hugging_face(tensors, family, &architecture, parts).unwrap();
+            let panels = |linear: &Linear| matches!(linear.weight, Weight::Panels(_));
+            assert_eq!(panels(&decoder.layers[0].qkv), keep, "{file}");
+            let network = Network::new(architecture.clone(), decoder, &Device::Cpu).unwrap();
+            let tokens: Vec<u32> = (0..7).map(|i| 4 + (i * i * 7 + 3 * i) % 56).collect();
+            logits_of(&network, &tokens, 4)
+        });
+        let difference = difference(&logits[1], &logits[0]);
+        println!("{file}: {difference:.1e}");
+        assert!(difference < tolerance, "{file}: {difference}");
+    }
 }
 
 #[test]

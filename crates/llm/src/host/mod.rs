@@ -16,6 +16,7 @@ mod attention;
 mod cache;
 pub(crate) mod kernels;
 pub(crate) mod matmul;
+mod panels;
 mod session;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 pub(crate) use self::session::Session;
 use crate::architecture::Architecture;
 use crate::decoder::{Decoder, Linear};
+use crate::weight::Weight;
 
 /// A decoder on the CPU; cloning is cheap.
 #[derive(Debug, Clone)]
@@ -33,8 +35,8 @@ pub(crate) struct HostNetwork {
 #[derive(Debug)]
 struct Inner {
     architecture: Architecture,
-    /// The numbers, with every matrix turned to `[in, out]`; the embedding stays `[vocab, hidden]`
-    /// and is empty where the output layer serves for it.
+    /// The numbers, with every matrix of f32 turned to `[in, out]`; the embedding stays
+    /// `[vocab, hidden]` and is empty where the output layer serves for it.
     decoder: Decoder,
     /// Output layer, `[hidden, vocab]`.
     head: Linear,
@@ -58,7 +60,7 @@ impl HostNetwork {
     pub(crate) fn new(architecture: Architecture, mut decoder: Decoder) -> Self {
         let (hidden, vocab) = (architecture.hidden, architecture.vocab);
         let turn = |linear: &mut Linear, columns: usize| {
-            linear.weight = transposed(&linear.weight, columns);
+            turned(&mut linear.weight, columns);
         };
         for layer in &mut decoder.layers {
             turn(&mut layer.qkv, hidden);
@@ -72,7 +74,8 @@ impl HostNetwork {
                 head
             }
             None => {
-                let weight = transposed(&std::mem::take(&mut decoder.embedding), hidden);
+                let mut weight = std::mem::take(&mut decoder.embedding);
+                turned(&mut weight, hidden);
                 Linear { weight, bias: None }
             }
         };
@@ -117,10 +120,11 @@ impl HostNetwork {
                 (&mut layer.gate_up, up),
                 (&mut layer.down, a.hidden),
             ] {
-                linear.weight = transposed(&linear.weight, out);
+                turned(&mut linear.weight, out);
             }
         }
-        let head = transposed(&self.inner.head.weight, a.vocab);
+        let mut head = self.inner.head.weight.clone();
+        turned(&mut head, a.vocab);
         if decoder.embedding.is_empty() {
             decoder.embedding = head;
         } else {
@@ -136,6 +140,13 @@ impl HostNetwork {
     ///   thread.
     pub(crate) fn session(&self, slots: usize, capacity: usize, threads: usize) -> Session<'_> {
         Session::new(&self.inner, slots, capacity, threads)
+    }
+}
+
+/// `[rows, columns]` to `[columns, rows]`; panels are laid out for both.
+fn turned(weight: &mut Weight, columns: usize) {
+    if let Weight::Full(numbers) = weight {
+        *numbers = transposed(numbers, columns);
     }
 }
 

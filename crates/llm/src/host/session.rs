@@ -6,9 +6,11 @@ use multiversion::multiversion;
 use super::attention::Attention;
 use super::cache::{Cache, Rows};
 use super::matmul::{Matrix, matmul};
+use super::panels::product;
 use super::{Inner, Segment, kernels};
 use crate::architecture::{Architecture, LayerKind};
 use crate::decoder::{Layer, Linear, Norm};
+use crate::weight::Weight;
 
 /// Buffers of a session, grown once and used again.
 #[derive(Default)]
@@ -106,10 +108,16 @@ impl<'a> Session<'a> {
         x.clear();
         for token in segments.iter().flat_map(|segment| segment.tokens) {
             let token = *token as usize;
-            if table.is_empty() {
-                x.extend((0..hidden).map(|i| head[i * vocab + token]));
-            } else {
-                x.extend_from_slice(&table[token * hidden..(token + 1) * hidden]);
+            match (table.is_empty(), table, head) {
+                (false, Weight::Full(table), _) => {
+                    x.extend_from_slice(&table[token * hidden..(token + 1) * hidden]);
+                }
+                (false, Weight::Panels(panels), _) | (true, _, Weight::Panels(panels)) => {
+                    panels.row(token, x);
+                }
+                (true, _, Weight::Full(head)) => {
+                    x.extend((0..hidden).map(|i| head[i * vocab + token]));
+                }
             }
         }
         if embedding_scale != 1.0 {
@@ -318,9 +326,17 @@ fn linear(
     add: bool,
     threads: Parallelism,
 ) {
-    let (_, input, output) = size;
-    let (x, matrix) = (Matrix::rows(x, input), Matrix::rows(&linear.weight, output));
-    matmul(x, matrix, (out, output), size, add, threads);
+    let (rows, input, output) = size;
+    match &linear.weight {
+        Weight::Full(numbers) => {
+            let (x, matrix) = (Matrix::rows(x, input), Matrix::rows(numbers, output));
+            matmul(x, matrix, (out, output), size, add, threads);
+        }
+        Weight::Panels(panels) => {
+            let (x, out) = (&x[..rows * input], &mut out[..rows * output]);
+            product(panels, x, rows, out, add, threads);
+        }
+    }
     if let Some(bias) = &linear.bias {
         kernels::add_bias(out, bias);
     }
