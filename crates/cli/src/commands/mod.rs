@@ -4,6 +4,7 @@ pub mod audit;
 pub mod budget;
 pub mod check;
 pub mod doctor;
+pub mod export;
 pub mod guest;
 pub mod ledger;
 pub mod privacy;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::args::{Place, ReportWhich};
 use crate::commands::audit::AUDIT_FILE;
-use crate::commands::{ledger, runs};
+use crate::commands::{export, ledger, runs};
 use crate::exit::Exit;
 use crate::project;
 use crate::show;
@@ -35,7 +35,7 @@ struct Audited {
     steps: Vec<Record>,
 }
 
-/// Writes `report.html` beside the run's plan, or prints the report as JSON.
+/// Writes `report.html` beside the run's plan or where a person says, or prints the report as JSON.
 pub fn report(place: &Place, which: &ReportWhich) -> Result<(), Exit> {
     let folder = runs::find(place, &which.run)?;
     let plan: Plan = runs::read_json(&folder.join("plan.json"))?;
@@ -65,11 +65,17 @@ pub fn report(place: &Place, which: &ReportWhich) -> Result<(), Exit> {
     if which.json {
         return show::json_line(&found);
     }
-    let path = which
-        .out
-        .clone()
-        .unwrap_or_else(|| folder.join("report.html"));
-    write(&path, &html(&found))?;
+    let path = match &which.out {
+        Some(out) => {
+            export::file(out, &place.home, &html(&found))?;
+            out.clone()
+        }
+        None => {
+            let path = folder.join("report.html");
+            write(&path, &html(&found))?;
+            path
+        }
+    };
     println!("{}", path.display());
     Ok(())
 }

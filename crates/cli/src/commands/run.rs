@@ -1,19 +1,18 @@
 //! `run`: check, resolve, drive, export, and say what was gained and what it cost.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use noisegate_engine::driver::Environment;
 use noisegate_engine::state::Ending;
-use noisegate_engine::store::digest_of;
-use noisegate_engine::{Artifact, Limits, Outcome, RunFolder, StepFailure, Store, drive};
+use noisegate_engine::{Limits, Outcome, RunFolder, StepFailure, Store, drive};
 use noisegate_steps::llm::served;
 use noisegate_steps::{Tools, machine, registry, resolve};
 use noisegate_workflow::Plan;
 
 use crate::args::{Place, RunWhich};
+use crate::commands::export::{self, is_former_export};
 use crate::commands::runs;
 use crate::exit::Exit;
 use crate::progress::Bars;
@@ -64,7 +63,7 @@ pub fn run(place: &Place, run: &RunWhich) -> Result<(), Exit> {
     )
     .map_err(Exit::failed)?;
     end(&folder, &outcome)?;
-    export(
+    export::all(
         plan,
         &outcome.artifacts,
         &store,
@@ -120,7 +119,7 @@ fn check_exports(plan: &Plan, workflow_folder: &Path, home: &Path) -> Result<(),
             )))
         };
         let taken = to.symlink_metadata().is_ok() && !is_former_export(&home, &to);
-        if taken || half_of(&to).symlink_metadata().is_ok() {
+        if taken {
             return refuse("something is there already; move it away or choose another path");
         }
         let above = to
@@ -143,94 +142,6 @@ fn check_exports(plan: &Plan, workflow_folder: &Path, home: &Path) -> Result<(),
         }
     }
     Ok(())
-}
-
-/// Copies what the workflow exports; `check` has proven that it is public.
-fn export(
-    plan: &Plan,
-    artifacts: &BTreeMap<String, Artifact>,
-    store: &Store,
-    workflow_folder: &Path,
-    home: &Path,
-) -> Result<(), Exit> {
-    for export in &plan.exports {
-        let Some(artifact) = artifacts.get(&export.from.to_string()) else {
-            continue;
-        };
-        // An outsider's name: the store gives it public artifacts only.
-        let from = store
-            .open(artifact, "an export")
-            .map_err(|error| Exit::Refused(error.to_string()))?;
-        let to = export.path.resolve(workflow_folder);
-        copy(&from, &to, home).map_err(|error| {
-            Exit::Failed(format!(
-                "could not export `{}` to `{}`: {error}",
-                export.name,
-                to.display()
-            ))
-        })?;
-    }
-    Ok(())
-}
-
-/// Where the home folder notes that `to` was written by an export.
-fn export_note(home: &Path, to: &Path) -> PathBuf {
-    let real = to.canonicalize().unwrap_or_else(|_| to.to_owned());
-    let name = noisegate_ledger::Digest::of(real.as_os_str().as_encoded_bytes());
-    home.join("exports").join(name.to_string())
-}
-
-/// Whether `to` is, unchanged, what an earlier run of this home exported there.
-fn is_former_export(home: &Path, to: &Path) -> bool {
-    let noted = std::fs::read_to_string(export_note(home, to));
-    let link = to.symlink_metadata().is_ok_and(|file| file.is_symlink());
-    !link && noted.is_ok_and(|noted| digest_of(to).is_ok_and(|found| found == noted))
-}
-
-/// Where an export is gathered before it is moved into place.
-fn half_of(to: &Path) -> PathBuf {
-    let mut half = to.as_os_str().to_owned();
-    half.push(".half");
-    half.into()
-}
-
-/// Copies a file or a folder to `to`, by a rename at the end.
-fn copy(from: &Path, to: &Path, home: &Path) -> std::io::Result<()> {
-    if let Some(parent) = to.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    let half = &half_of(to);
-    let copied = if from.is_dir() {
-        noisegate_engine::store::files_below(from)?
-            .into_iter()
-            .try_for_each(|(relative, file)| {
-                let target = half.join(relative);
-                std::fs::create_dir_all(target.parent().unwrap_or(half))?;
-                std::fs::copy(file, target).map(drop)
-            })
-    } else {
-        std::fs::copy(from, half).map(drop)
-    };
-    copied
-        .and_then(|()| {
-            if is_former_export(home, to) {
-                let _ = std::fs::remove_dir_all(to);
-            }
-            match to.symlink_metadata() {
-                Ok(file) if !(file.is_file() && is_former_export(home, to)) => {
-                    Err(std::io::ErrorKind::AlreadyExists.into())
-                }
-                _ => std::fs::rename(half, to),
-            }
-        })
-        .and_then(|()| {
-            std::fs::create_dir_all(home.join("exports"))?;
-            std::fs::write(export_note(home, to), digest_of(to)?)
-        })
-        .inspect_err(|_| {
-            let _ = std::fs::remove_dir_all(half);
-            let _ = std::fs::remove_file(half);
-        })
 }
 
 /// The one place where a served model's key enters.
