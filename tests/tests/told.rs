@@ -97,6 +97,36 @@ fn the_last_run_is_the_one_that_began_last_and_a_start_means_one() {
 }
 
 #[test]
+fn a_run_that_was_killed_or_failed_says_so_and_what_it_spent() {
+    let story = gated::story(&ROWS.repeat(12));
+    let told = gated::tell(&story, &["run", "gated.toml"]);
+    assert_eq!(told.code, Some(0), "{}", told.err);
+    let run = story.tell(&["runs"]).out.trim_end().to_owned();
+    let folder = story.path().join("home/runs").join(run);
+    // A kill leaves no result.
+    std::fs::remove_file(folder.join("result.json")).unwrap();
+    let shown = story.tell(&["show", "last"]);
+    assert_eq!(shown.code, Some(0), "{}", shown.err);
+    assert!(shown.out.contains(": unfinished"), "{}", shown.out);
+    assert!(shown.out.contains("privacy"), "{}", shown.out);
+
+    let problem = "no room left\u{1b}]0;title\u{7}; free some";
+    let failed = serde_json::json!({ "event": "step-failed", "step": "count", "problem": problem });
+    let events = folder.join("events.jsonl");
+    let before = std::fs::read_to_string(&events).unwrap();
+    std::fs::write(&events, format!("{before}{failed}\n")).unwrap();
+    let shown = story.tell(&["show", "last"]).out;
+    assert!(
+        shown.contains("step `count` failed: no room left"),
+        "{shown}"
+    );
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    let json = story.tell(&["show", "last", "--json"]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["problems"][0]["problem"], problem);
+}
+
+#[test]
 fn a_bad_plugin_is_named_by_its_manifest_and_stops_those_who_use_it() {
     let story = gated::story(&ROWS.repeat(12));
     let manifest = story.path().join("plugins/counter/plugin.toml");

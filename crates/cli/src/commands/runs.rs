@@ -19,6 +19,7 @@ pub struct Summary {
     workflow: String,
     outcome: String,
     steps: Vec<Timed>,
+    problems: Vec<Problem>,
     charges: Vec<Charge>,
     scores: Vec<Scored>,
     artifacts: Vec<Made>,
@@ -29,6 +30,13 @@ struct Timed {
     step: String,
     state: StepState,
     seconds: Option<f64>,
+}
+
+/// Why a step failed.
+#[derive(Debug, Serialize)]
+struct Problem {
+    step: String,
+    problem: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,7 +80,7 @@ struct Made {
     path: PathBuf,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Ended {
     ending: String,
     steps: BTreeMap<String, StepState>,
@@ -157,7 +165,16 @@ fn one_of<'n>(names: &'n [String], run: &str) -> Result<&'n String, String> {
 /// If a file of it is missing or does not parse.
 pub fn summary(folder: &Path) -> Result<Summary, Exit> {
     let plan: Plan = read_json(&folder.join("plan.json"))?;
-    let result: Ended = read_json(&folder.join("result.json"))?;
+    let ended = folder.join("result.json");
+    let result = match ended.is_file() {
+        true => read_json(&ended)?,
+        // Killed, or still at work.
+        false => Ended {
+            ending: "unfinished".to_owned(),
+            ..Ended::default()
+        },
+    };
+    let events = events_of(folder)?;
     let home = folder.ancestors().nth(2).unwrap_or(Path::new("."));
     let store = Store::new(home.join("store"));
     let mut made = Vec::new();
@@ -200,7 +217,8 @@ pub fn summary(folder: &Path) -> Result<Summary, Exit> {
         workflow: plan.workflow.to_string(),
         outcome: result.ending,
         steps: timed.collect(),
-        charges: charges(&folder.join("events.jsonl"))?,
+        problems: problems(&events),
+        charges: charges(events),
         scores,
         artifacts: made,
     })
@@ -212,11 +230,7 @@ pub fn summary(folder: &Path) -> Result<Summary, Exit> {
 /// # Errors
 /// If the run's events cannot be read.
 pub fn served(folder: &Path) -> Result<BTreeMap<String, u64>, Exit> {
-    let path = folder.join("events.jsonl");
-    if !path.is_file() {
-        return Ok(BTreeMap::new());
-    }
-    Ok(events(&path)?
+    Ok(events_of(folder)?
         .into_iter()
         .filter_map(|event| match event {
             Event::ServedAgain { step, entry } => Some((step, entry)),
@@ -225,30 +239,44 @@ pub fn served(folder: &Path) -> Result<BTreeMap<String, u64>, Exit> {
         .collect())
 }
 
-fn charges(path: &Path) -> Result<Vec<Charge>, Exit> {
-    Ok(events(path)?
-        .into_iter()
-        .filter_map(|event| match event {
-            Event::Charged {
-                step,
-                data_set,
-                epsilon,
-                delta,
-                spent_epsilon,
-            } => Some(Charge {
-                step,
-                data_set,
-                epsilon,
-                delta,
-                spent_epsilon,
-            }),
-            _ => None,
-        })
-        .collect())
+fn charges(events: Vec<Event>) -> Vec<Charge> {
+    let charge = |event| match event {
+        Event::Charged {
+            step,
+            data_set,
+            epsilon,
+            delta,
+            spent_epsilon,
+        } => Some(Charge {
+            step,
+            data_set,
+            epsilon,
+            delta,
+            spent_epsilon,
+        }),
+        _ => None,
+    };
+    events.into_iter().filter_map(charge).collect()
 }
 
-fn events(path: &Path) -> Result<Vec<Event>, Exit> {
-    let text = std::fs::read_to_string(path)
+fn problems(events: &[Event]) -> Vec<Problem> {
+    let problem = |event: &Event| match event {
+        Event::StepFailed { step, problem } => Some(Problem {
+            step: step.clone(),
+            problem: problem.clone(),
+        }),
+        _ => None,
+    };
+    events.iter().filter_map(problem).collect()
+}
+
+/// What a run has told; nothing if it did not get as far as that.
+fn events_of(folder: &Path) -> Result<Vec<Event>, Exit> {
+    let path = folder.join("events.jsonl");
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let text = std::fs::read_to_string(&path)
         .map_err(|error| Exit::Failed(format!("could not read `{}`: {error}", path.display())))?;
     let parsed = |line: &str| serde_json::from_str(line).ok();
     Ok(text.lines().filter_map(parsed).collect())
@@ -275,6 +303,12 @@ pub fn text(summary: &Summary) -> String {
         "run {} ({}): {}\n",
         summary.run, summary.workflow, summary.outcome
     );
+    for Problem { step, problem } in &summary.problems {
+        text.push_str(&format!(
+            "\nstep `{step}` failed: {}\n",
+            out::plain(problem)
+        ));
+    }
     if !summary.scores.is_empty() {
         let mut rows = vec![
             ["evaluation", "accuracy", "macro-F1"]
