@@ -17,6 +17,11 @@ margin-top:2rem}table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-al
 border-bottom:1px solid #d8dee4}td:first-child,th:first-child{text-align:left}\
 svg text{font:11px system-ui,sans-serif;fill:#1b1f24}.note{color:#57606a}";
 
+/// With more labels than this, the confusion is a list: drawn, it grows with their square.
+const DRAWN_LABELS_MAX: usize = 100;
+/// Pairs of such a list.
+const PAIRS_MAX: usize = 50;
+
 /// The page of one evaluation; `title` and `note` are for people.
 pub fn page(title: &str, note: &str, report: &EvaluationReport) -> String {
     let mut out = format!(
@@ -28,11 +33,14 @@ pub fn page(title: &str, note: &str, report: &EvaluationReport) -> String {
     );
     totals(&mut out, report);
     section(&mut out, "F1 by label", &bars(report));
-    section(
-        &mut out,
-        "Confusion: truth down, prediction across",
-        &confusion(report),
-    );
+    match report.evaluation.classes.len() <= DRAWN_LABELS_MAX {
+        true => section(
+            &mut out,
+            "Confusion: truth down, prediction across",
+            &confusion(report),
+        ),
+        false => section(&mut out, "Most often confused", &confused_pairs(report)),
+    }
     if !report.reliability.is_empty() {
         section(
             &mut out,
@@ -186,6 +194,32 @@ fn confusion(report: &EvaluationReport) -> String {
         }
     }
     out + "</svg>"
+}
+
+/// The pairs of labels that stand for each other most often.
+fn confused_pairs(report: &EvaluationReport) -> String {
+    let evaluation = &report.evaluation;
+    let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
+    for (truth, counts) in evaluation.confusion.iter().enumerate() {
+        let wrong = counts
+            .iter()
+            .enumerate()
+            .filter(|(predicted, _)| *predicted != truth);
+        pairs.extend(wrong.map(|(predicted, rows)| (*rows, truth, predicted)));
+    }
+    pairs.retain(|(rows, ..)| *rows > 0);
+    pairs.sort_by_key(|(rows, truth, predicted)| (std::cmp::Reverse(*rows), *truth, *predicted));
+    pairs.truncate(PAIRS_MAX);
+    let mut out = "<table><tr><th>truth</th><th>prediction</th><th>rows</th></tr>".to_owned();
+    for (rows, truth, predicted) in pairs {
+        let label = |label: usize| escape(&evaluation.classes[label].label);
+        let (truth, predicted) = (label(truth), label(predicted));
+        let _ = write!(
+            out,
+            "<tr><td>{truth}</td><td>{predicted}</td><td>{rows}</td></tr>"
+        );
+    }
+    out + "</table>"
 }
 
 fn reliability(report: &EvaluationReport) -> String {
@@ -356,5 +390,27 @@ mod tests {
         assert!(page.contains("b &amp; c") && page.contains("ward") && page.contains("`old`"));
         assert_eq!(page.matches("<svg").count(), 3);
         assert_eq!(page.matches("</svg>").count(), 3);
+    }
+
+    #[test]
+    fn the_page_of_many_labels_lists_the_pairs_that_are_confused() {
+        let labels = LabelSet::new((0..300).map(|label| format!("label {label}"))).unwrap();
+        let row = |truth, predicted| Prediction {
+            truth,
+            predicted,
+            confidence: None,
+        };
+        let mut rows: Vec<Prediction> = (0..300).map(|label| row(label, label)).collect();
+        rows.extend([row(7, 9), row(7, 9), row(250, 3)]);
+        let page = page(
+            "Scores",
+            "",
+            &report(&labels, &rows, Beyond::default()).unwrap(),
+        );
+        assert!(page.len() < 200_000, "{}", page.len());
+        let pair = "<td>label 7</td><td>label 9</td><td>2</td>";
+        let rarer = "<td>label 250</td><td>label 3</td><td>1</td>";
+        assert!(page.find(pair).unwrap() < page.find(rarer).unwrap());
+        assert!(!page.contains("<td>label 5</td><td>label 5</td>"));
     }
 }
