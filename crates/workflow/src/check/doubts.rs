@@ -1,10 +1,10 @@
 //! Warnings: a workflow that may run, but is probably not what was meant.
 
 use crate::artifact::ArtifactId;
-use crate::catalog::PortType;
+use crate::catalog::{Placement, PortType};
 use crate::diagnostics::Report;
 use crate::error::Problem;
-use crate::name::DataName;
+use crate::name::{DataName, StepName};
 use crate::workflow::{FilePath, Workflow};
 
 use super::scope::data_set;
@@ -50,7 +50,8 @@ fn judged_on_training_data(
             continue;
         };
         for (judged_by, source) in data_read(judge) {
-            let seen = data_read(trainer)
+            let seen = learned_from(steps, trainer, &mut Vec::new())
+                .into_iter()
                 .find(|(trained_on, _)| same_rows(workflow, trained_on, judged_by));
             let Some((_, trained)) = seen else { continue };
             let problem = Problem::JudgedOnTrainingData {
@@ -79,6 +80,37 @@ fn data_read<'a>(step: &'a Wired<'_>) -> impl Iterator<Item = (&'a DataName, &'a
         ArtifactId::Data(name) => Some((name, source)),
         _ => None,
     })
+}
+
+/// The data sets that a step reads, itself or through host steps before it, each with the step's own
+/// input through which it came. What a guest releases is noised, and stands for no row.
+fn learned_from<'a>(
+    steps: &'a [Wired<'_>],
+    step: &'a Wired<'_>,
+    passed: &mut Vec<&'a StepName>,
+) -> Vec<(&'a DataName, &'a WiredSource<'a>)> {
+    let mut found: Vec<_> = data_read(step).collect();
+    for (_, source) in step.sources() {
+        let ArtifactId::Output { step: maker, .. } = source.id else {
+            continue;
+        };
+        let maker = steps.iter().find(|step| step.step.name.value == *maker);
+        let hosted = |maker: &&Wired<'_>| {
+            let placement = maker.signature.map(|signature| signature.placement);
+            placement == Some(Placement::Host)
+        };
+        let Some(maker) = maker.filter(hosted) else {
+            continue;
+        };
+        let name = &maker.step.name.value;
+        if passed.contains(&name) {
+            continue;
+        }
+        passed.push(name);
+        let before = learned_from(steps, maker, passed);
+        found.extend(before.into_iter().map(|(data, _)| (data, source)));
+    }
+    found
 }
 
 /// The same data set, or two that point at the same file.
