@@ -75,6 +75,8 @@ pub enum Command {
     /// Small models on your own files, without a workflow.
     #[command(subcommand)]
     Slm(slm::SlmCommand),
+    /// List the kinds of step that a workflow can name, or tell all of one.
+    Steps(StepsWhich),
     /// Say what this machine has and lacks.
     Doctor(Json),
 }
@@ -117,6 +119,17 @@ pub struct RunWhich {
     /// Memory that all running steps together may plan with, in GiB.
     #[arg(long, value_name = "GIB", default_value_t = 16)]
     pub memory_gib: u64,
+}
+
+/// A kind of step.
+#[derive(Debug, Args)]
+pub struct StepsWhich {
+    /// Such as `llm:augment` or `guest:dp-generator`; all of them in short if none is given.
+    #[arg(value_name = "KIND")]
+    pub kind: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A past run.

@@ -76,6 +76,7 @@ fn run(arguments: Arguments) -> Result<(), Exit> {
         Command::Guest(what) => commands::guest::guest(&what),
         Command::Privacy(what) => commands::privacy::privacy(&what),
         Command::Slm(what) => commands::slm::slm(place, &what),
+        Command::Steps(which) => commands::steps::steps(place, &which),
         Command::Doctor(options) => commands::doctor::doctor(place, options.json),
     }
 }

@@ -12,3 +12,4 @@ pub mod report;
 pub mod run;
 pub mod runs;
 pub mod slm;
+pub mod steps;
