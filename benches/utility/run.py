@@ -61,6 +61,8 @@ ARMS = {
     "fdkt-8": {"help": "FDKT with centroids, epsilon 8, with the teacher's labels", "workflow": "pipeline.toml", **epsilon(8)},
     "fdkt-8-asked": {"help": "as fdkt-8, but with the labels that the writer was asked for, at weight 0.3", "workflow": "pipeline.toml", **epsilon(8), "exports.augmented.from": "augment.samples", "without": ["relabel-augmented"], "labels": "as-asked"},
     "public-asked": {"help": "as public-only, but with the labels that the writer was asked for, at weight 0.3", "workflow": "open.toml", "demonstrations": "names", "steps.augment.with.adapt_epochs": 0, "labels": "as-asked"},
+    "fdkt-8-named": {"help": "as fdkt-8, but a sentence with its name stands in for the samples of a label that is lost in the noise, and labels are as asked or as the centroids say, at weight 0.3", "workflow": "pipeline.toml", **epsilon(8), "stand_ins": "names.jsonl", "labels": "as-asked"},
+    "names": {"help": "a sentence with each label's name beside private rows; no writer and no release", "samples": "names.jsonl", "labels": "as-asked"},
     "agree": {"help": "as fdkt-8, but with the centroids' labels, and only samples that a classifier of the private rows agrees with", "workflow": "pipeline.toml", **epsilon(8), "labels": "agree"},
     "as-made": {"help": "as fdkt-8, but with the centroids' labels", "workflow": "pipeline.toml", **epsilon(8), "labels": "as-made"},
     "fdkt-3": {"help": "FDKT with centroids, epsilon 3, with the teacher's labels", "workflow": "pipeline.toml", **epsilon(3)},
@@ -79,7 +81,7 @@ LABELS = {
     "as-asked": ("data.augmented", {"steps.train.with.epochs": 12, "steps.train.with.released_weight": 0.3}),
 }
 NEEDS = {"label.samples": ["teacher", "label"], "agree.samples": ["alone", "agree"], "data.augmented": []}
-NOT_SETS = {"help", "workflow", "rows", "without", "demonstrations", "batch", "train", "labels"}
+NOT_SETS = {"help", "workflow", "rows", "without", "demonstrations", "stand_ins", "samples", "batch", "train", "labels"}
 
 
 def digest(*parts):
@@ -146,11 +148,11 @@ def draw(name, options, seed):
     return stage("rows", digest(name, *content, options.rows, options.test_rows, seed), make)[0]
 
 
-def workflow(name, without):
-    """A workflow file without the sections of some steps."""
-    sections = (HERE / name).read_text().split("\n\n")
-    text = "\n\n".join(one for one in sections if not any(one.startswith(f"[steps.{step}]") for step in without))
-    path = OUT / f"{digest(text)}-{name}"
+def workflow(file, without):
+    """A workflow file without the sections of some steps or data sets."""
+    sections = (HERE / file).read_text().split("\n\n")
+    text = "\n\n".join(one for one in sections if not any(one.startswith((f"[steps.{name}]", f"[{name}]")) for name in without))
+    path = OUT / f"{digest(text)}-{file}"
     path.write_text(text)
     return path
 
@@ -172,10 +174,16 @@ def augmented(options, name, seed, arm):
         sets |= {"data.private.labels": labels(name), "data.private.units_public": options.rows}
     if options.writer != WRITER:
         sets |= {"steps.augment.reads.model": f"plugin:{options.writer}", "steps.augment.with.style": "completion", "steps.augment.with.adapt_epochs": 0}
+    without = list(arm.get("without", []))
+    if "stand_ins" in arm:
+        sets |= {"steps.relabel.reads.stand_ins": "data.stand_ins"}
+        sets |= {"data.stand_ins": here / arm["stand_ins"], "data.stand_ins.labels": labels(name)}
+    else:
+        without.append("data.stand_ins")
     if "batch" in arm:
         rate = arm["batch"] / options.rows
         sets |= {"steps.synthesise.with.sampling_rate": rate, "steps.synthesise.with.steps": round(1 / rate)}
-    file = workflow(arm["workflow"], arm.get("without", []))
+    file = workflow(arm["workflow"], without)
     key = digest(file.read_text(), sorted((k, str(v)) for k, v in sets.items()), plugins(), options.stamp)
     def make(folder):
         return noisegate(options, file, sets | {"exports.augmented": folder / "augmented.jsonl"})
@@ -191,8 +199,11 @@ def training(options, name, seed, arm, base):
     if arm.get("rows", True):
         reads.append("data.private")
         sets |= {"data.private": here / "private.jsonl", "data.private.labels": labels(name)}
-    if "workflow" in arm:
-        samples, took = augmented(options, name, seed, arm)
+    if "workflow" in arm or "samples" in arm:
+        if "workflow" in arm:
+            samples, took = augmented(options, name, seed, arm)
+        else:
+            samples = here / arm["samples"]
         source, settings = LABELS[arm.get("labels", "teacher") if reads else "as-made"]
         reads.append(source)
         sets |= {"data.augmented": samples, "data.augmented.labels": labels(name)} | settings
