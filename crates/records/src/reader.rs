@@ -267,6 +267,7 @@ impl Place {
             text,
             label: label.filter(|label| !label.is_empty()),
             unit,
+            group: None,
         })
     }
 }

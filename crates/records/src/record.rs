@@ -13,6 +13,9 @@ pub struct Record {
     pub label: Option<String>,
     /// The privacy unit, such as a patient; `None` if no unit column was named.
     pub unit: Option<String>,
+    /// The subgroup, such as a ward; `None` if no group column was named, or the cell is empty or
+    /// null.
+    pub group: Option<String>,
 }
 
 impl Record {
@@ -22,6 +25,7 @@ impl Record {
             text: text.into(),
             label: Some(label.into()),
             unit: None,
+            group: None,
         }
     }
 }
@@ -48,6 +52,8 @@ pub struct Columns {
     pub label: Option<String>,
     /// The column that names the privacy unit, such as `patient_id`.
     pub unit: Option<String>,
+    /// The column whose values are scored apart, such as `ward`. It is read, never written.
+    pub group: Option<String>,
 }
 
 /// `text` and `label`, every record its own unit.
@@ -57,6 +63,7 @@ impl Default for Columns {
             text: "text".to_owned(),
             label: Some("label".to_owned()),
             unit: None,
+            group: None,
         }
     }
 }

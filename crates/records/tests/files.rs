@@ -377,6 +377,7 @@ fn any_records() -> impl Strategy<Value = Vec<Record>> {
                 text,
                 label,
                 unit: Some(unit),
+                group: None,
             })
             .collect()
     })
@@ -412,6 +413,45 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn group_cells_may_be_empty_or_numbers_and_unit_cells_may_not() {
+    let read = |name: &str, content: &str, columns: Columns| {
+        let (_folder, path) = file(name, content.as_bytes());
+        let options = ReadOptions {
+            columns,
+            ..ReadOptions::default()
+        };
+        read_all(&path, &options).map_err(|e| e.to_string())
+    };
+    let by_ward = || Columns {
+        group: Some("ward".to_owned()),
+        ..Columns::default()
+    };
+    let groups = |name, content| -> Vec<Option<String>> {
+        let rows = read(name, content, by_ward()).unwrap().into_iter();
+        rows.map(|row| row.group).collect()
+    };
+    let row = |ward: &str| format!("{{\"text\":\"a\",\"label\":\"x\",\"ward\":{ward}}}\n");
+    let lines = ["null", "\"\"", "2.5", "7", "\"north\""].map(row).concat();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        groups("a.jsonl", &lines),
+        [None, None, some("2.5"), some("7"), some("north")]
+    );
+    let table = "text,label,ward\na,x,\nb,x,7\n";
+    assert_eq!(groups("a.csv", table), [None, some("7")]);
+    let problem = read("a.jsonl", &row("[1]"), by_ward()).unwrap_err();
+    assert!(problem.contains("`ward` is a list"), "{problem}");
+    let problem = read("a.csv", "text,label\na,x\n", by_ward()).unwrap_err();
+    assert!(problem.contains("ward"), "{problem}");
+    let by_unit = Columns {
+        unit: Some("ward".to_owned()),
+        ..Columns::default()
+    };
+    let problem = read("a.csv", table, by_unit).unwrap_err();
+    assert!(problem.contains("the unit is empty"), "{problem}");
 }
 
 #[test]

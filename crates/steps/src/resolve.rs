@@ -293,6 +293,7 @@ pub fn read_data(input: &Input) -> Result<Vec<Row>, StepFailure> {
             text: data.text_column.clone(),
             label: (!labels.is_empty()).then(|| data.label_column.clone()),
             unit,
+            group: None,
         },
         kind: data.format.map(|format| file_kind(path, format)),
         ..ReadOptions::default()
@@ -367,6 +368,7 @@ pub fn read_documents(input: &Input) -> Result<Vec<(Option<String>, String)>, St
             text: data.text_column.clone(),
             label: title,
             unit: None,
+            group: None,
         },
         kind: data.format.map(|format| file_kind(path, format)),
         ..ReadOptions::default()

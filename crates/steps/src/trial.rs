@@ -254,6 +254,7 @@ pub fn sample(path: &Path) -> Result<Vec<TextRecord>, StepFailure> {
             text: "text".to_owned(),
             label: Some("label".to_owned()),
             unit: None,
+            group: None,
         },
         ..ReadOptions::default()
     };

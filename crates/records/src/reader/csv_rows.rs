@@ -16,6 +16,7 @@ pub(super) struct CsvRows {
     text: usize,
     label: Option<usize>,
     unit: Option<usize>,
+    group: Option<usize>,
     row: csv::StringRecord,
 }
 
@@ -59,6 +60,11 @@ impl CsvRows {
                 .as_deref()
                 .map(|name| find(name, "unit"))
                 .transpose()?,
+            group: columns
+                .group
+                .as_deref()
+                .map(|name| find(name, "group"))
+                .transpose()?,
             rows,
             budget,
             row: csv::StringRecord::new(),
@@ -86,9 +92,9 @@ impl CsvRows {
         // The csv crate has checked that this row is as long as the header.
         let cell = |index: usize| self.row[index].to_owned();
         let unit = self.unit.map(|index| Some(cell(index)));
-        place
-            .record(line, cell(self.text), self.label.map(cell), unit)
-            .map(Some)
+        let group = self.group.map(cell).filter(|group| !group.is_empty());
+        let record = place.record(line, cell(self.text), self.label.map(cell), unit)?;
+        Ok(Some(Record { group, ..record }))
     }
 }
 

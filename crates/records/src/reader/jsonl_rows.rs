@@ -128,7 +128,20 @@ impl JsonlRows {
         };
         let label = cell(&self.columns.label, "label")?;
         let unit = cell(&self.columns.unit, "unit")?;
-        place.record(line, text, label.flatten(), unit)
+        let group = match &self.columns.group {
+            None => None,
+            Some(column) => match take(column, "group")? {
+                Value::String(group) => Some(group).filter(|group| !group.is_empty()),
+                Value::Null => None,
+                Value::Array(_) | Value::Object(_) => {
+                    let problem = format!("`{column}` is a list or an object");
+                    return Err(place.malformed(line, problem));
+                }
+                number => Some(number.to_string()),
+            },
+        };
+        let record = place.record(line, text, label.flatten(), unit)?;
+        Ok(Record { group, ..record })
     }
 }
 
@@ -158,8 +171,13 @@ struct Cells<'a> {
 
 impl<'a> Wanted<'a> {
     fn named(self, key: &str) -> Option<&'a str> {
-        let Columns { text, label, unit } = self.0;
-        [Some(text), label.as_ref(), unit.as_ref()]
+        let Columns {
+            text,
+            label,
+            unit,
+            group,
+        } = self.0;
+        [Some(text), label.as_ref(), unit.as_ref(), group.as_ref()]
             .into_iter()
             .flatten()
             .find(|column| *column == key)

@@ -169,7 +169,11 @@ fn labelled(records: &Input, head: &Head, column: Option<&str>) -> Result<Vec<Kn
         _ => head.clone(),
     };
     let mut known = Vec::new();
-    for mut row in rows::read(records, head.task, column)? {
+    let beside = rows::Beside {
+        unit: false,
+        group: column,
+    };
+    for mut row in rows::read(records, head.task, beside)? {
         // Scores are of labels; how sure a teacher was of them is not asked.
         row.shares = None;
         if let Some(target) = rows::target(&row, &head, declared)? {

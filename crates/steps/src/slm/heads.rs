@@ -8,7 +8,7 @@ use noisegate_engine::{Input, StepFailure};
 use noisegate_slm::model::heads::ONLY_HEAD;
 use noisegate_slm::{Head, Task};
 
-use super::rows::{self, Row};
+use super::rows::{self, Beside, Row};
 
 /// Heads, and the place of each input's head among them.
 #[derive(Debug)]
@@ -24,6 +24,12 @@ struct Asked {
     /// Places of its inputs.
     inputs: Vec<usize>,
 }
+
+/// Training asks whose a text is: validation is about other people.
+const UNITS: Beside<'_> = Beside {
+    unit: true,
+    group: None,
+};
 
 /// Reads every input and says which head it trains.
 ///
@@ -53,7 +59,7 @@ pub(super) fn assign(
     }
     let read = inputs.iter().zip(&of_input);
     let rows: Vec<Vec<Row>> = read
-        .map(|(input, &head)| rows::read(input, asked[head].task, None))
+        .map(|(input, &head)| rows::read(input, asked[head].task, UNITS))
         .collect::<Result<_, _>>()?;
     let heads = asked
         .iter()
@@ -93,7 +99,7 @@ fn each(inputs: &[Input], task: Task) -> Result<Vec<Asked>, StepFailure> {
         if matches!(input, Input::Data { .. }) {
             continue;
         }
-        let rows = rows::read(input, task, None)?;
+        let rows = rows::read(input, task, UNITS)?;
         let cells = rows.iter().flat_map(Row::labels);
         let mut found: Vec<&str> = match task {
             Task::MultiLabel => cells.flat_map(rows::split).collect(),

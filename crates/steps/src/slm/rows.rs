@@ -6,6 +6,7 @@ use std::path::Path;
 use noisegate_engine::{Input, StepFailure};
 use noisegate_records::{self as records, Columns, LIST_SEPARATOR, LabelForm, ReadOptions};
 use noisegate_slm::{Head, Target, Task};
+use noisegate_workflow::Unit;
 use serde::{Deserialize, Serialize};
 
 use crate::resolve::file_kind;
@@ -20,6 +21,8 @@ pub(super) struct Row {
     pub label: Option<String>,
     /// How probable each label is, where a classifier labelled the text softly.
     pub shares: Option<BTreeMap<String, f32>>,
+    /// The privacy unit, if it was asked for and the data set declares a column of it.
+    pub unit: Option<String>,
     /// The cell of the column to group by; empty if it has none.
     pub group: String,
 }
@@ -60,25 +63,33 @@ impl Row {
     }
 }
 
-/// Reads an input as rows for heads of `task`; `group` names a column to keep as well.
+/// What to read of a data set beside texts and labels.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Beside<'c> {
+    /// The privacy unit, if the data set declares a column of it.
+    pub unit: bool,
+    /// The column with this name, to group by.
+    pub group: Option<&'c str>,
+}
+
+/// Reads an input as rows for heads of `task`.
 ///
 /// # Errors
 /// [`StepFailure::BadInput`] with file and line; the row itself is never quoted.
-pub(super) fn read(
-    input: &Input,
-    task: Task,
-    group: Option<&str>,
-) -> Result<Vec<Row>, StepFailure> {
+pub(super) fn read(input: &Input, task: Task, beside: Beside<'_>) -> Result<Vec<Row>, StepFailure> {
     let (data, path) = match input {
         Input::Data { data, path, .. } => (data, path),
-        Input::Path { path, .. } => return read_samples(path, group),
+        Input::Path { path, .. } => return read_samples(path, beside.group),
     };
     let options = ReadOptions {
         columns: Columns {
             text: data.text_column.clone(),
             label: Some(data.label_column.clone()),
-            // The reader keeps one more column, which is the unit's elsewhere.
-            unit: group.map(str::to_owned),
+            unit: match &data.unit {
+                Some(Unit::Column(column)) if beside.unit => Some(column.clone()),
+                _ => None,
+            },
+            group: beside.group.map(str::to_owned),
         },
         kind: data.format.map(|format| file_kind(path, format)),
         labels: match task {
@@ -94,7 +105,8 @@ pub(super) fn read(
         text: record.text,
         label: record.label,
         shares: None,
-        group: record.unit.unwrap_or_default(),
+        unit: record.unit,
+        group: record.group.unwrap_or_default(),
     };
     Ok(rows.into_iter().map(row).collect())
 }
@@ -120,6 +132,7 @@ fn read_samples(path: &Path, group: Option<&str>) -> Result<Vec<Row>, StepFailur
             text,
             label: (!label.is_empty()).then_some(label),
             shares: labelled.probabilities,
+            unit: None,
             group: String::new(),
         })
     };

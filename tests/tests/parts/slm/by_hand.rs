@@ -10,7 +10,7 @@ fn a_person_trains_scores_asks_embeds_and_exports() {
     good(train(
         &story,
         "model",
-        &["topics.jsonl", "--validation-share", "0.2"],
+        &["topics.jsonl", "--validation-share", "0.2", "--epochs", "12"],
     ));
     good(train(
         &story,
@@ -66,6 +66,31 @@ fn a_person_trains_scores_asks_embeds_and_exports() {
     assert!(story.path().join("model.onnx").is_file());
     let again = story.tell(&["slm", "export", "model", "model.onnx"]);
     super::refused(&again, 2, &["model.onnx", "exists already"]);
+}
+
+/// A ward may be unknown, and be a number.
+#[test]
+fn groups_may_be_empty_or_numbers() {
+    let story = story();
+    good(train(&story, "model", &["topics.jsonl"]));
+    let ward = |i: usize| ["null", "7", "\"\"", "\"north\"", "2.5"][i % 5];
+    story.write(
+        "wards.jsonl",
+        super::rows(|i| {
+            let text = format!("{{\"text\":\"about the nurse again {}\"", i % 7);
+            format!("{text},\"label\":\"care\",\"ward\":{}}}", ward(i))
+        }),
+    );
+    let score = ["slm", "evaluate", "model", "wards.jsonl", "--json"];
+    let told = good(story.tell(&[&score[..], &["--group-column", "ward"]].concat()));
+    let scores = json(&told);
+    let groups = scores["subgroups"]["groups"].as_array().unwrap();
+    let mut names: Vec<&str> = groups
+        .iter()
+        .map(|it| it["name"].as_str().unwrap())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["", "2.5", "7", "north"], "{scores}");
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub(super) fn occurring(
             text: reading.text_column.clone(),
             label: Some(reading.label_column.clone()),
             unit: None,
+            group: None,
         },
         labels: form,
         ..ReadOptions::default()

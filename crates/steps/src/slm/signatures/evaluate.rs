@@ -34,7 +34,7 @@ pub fn evaluate_signature() -> StepSignature {
     .with(
         ParamSpec::text("group_column")
             .default("")
-            .help("a column of the data set: its values are scored apart"),
+            .help("a column of the data set: its values are scored apart, empty cells together"),
     )
     .with(batch())
     .with(
