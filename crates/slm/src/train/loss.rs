@@ -242,6 +242,7 @@ mod tests {
             ids: vec![2, 7, 3],
             head,
             known,
+            unit: None,
             weight,
             synthetic: false,
         }

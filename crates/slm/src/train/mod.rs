@@ -14,6 +14,7 @@ mod adamw;
 mod batches;
 mod checkpoint;
 mod device;
+mod held_out;
 pub mod loss;
 mod options;
 mod rows;

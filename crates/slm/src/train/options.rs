@@ -30,6 +30,9 @@ pub struct Example {
     pub target: Target,
     /// Which of the declared heads it trains.
     pub head: usize,
+    /// Whose text it is, such as a patient's: the privacy unit, under any number. Examples of one
+    /// unit are held back for validation together or not at all; one without is a unit of its own.
+    pub unit: Option<usize>,
     /// Its share in the loss: 1 for an ordinary example, less for a source trusted less.
     pub weight: f32,
     /// Written by a language model: never held back for validation, which asks how well the
@@ -45,6 +48,7 @@ impl Example {
             text: text.into(),
             target: Target::Label(label.into()),
             head: 0,
+            unit: None,
             weight: 1.0,
             synthetic: false,
         }
@@ -154,7 +158,8 @@ pub struct TrainOptions {
     pub freeze: Freeze,
     /// Train low-rank adapters and the head only: a third faster, with a rate near 1e-3.
     pub lora: Option<Lora>,
-    /// Share of the examples held back to choose the best epoch by; 0 for none.
+    /// Share of the real examples held back to choose the best epoch by; 0 for none. Whole units,
+    /// at least one, and never the last of a label.
     pub validation_share: f32,
     /// Stop after this many epochs without a better validation loss.
     pub patience: Option<usize>,

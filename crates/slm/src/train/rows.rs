@@ -1,6 +1,7 @@
 //! Examples as the graph sees them: token ids, targets, weights.
 
 use super::batches::Batch;
+use super::held_out;
 use super::loss::{self, Weighing};
 use super::options::{Example, TrainOptions, TrainingData};
 use super::step::Inputs;
@@ -8,10 +9,6 @@ use super::targets::{Known, Outputs, likeliest};
 use crate::error::SlmError;
 use crate::model::Model;
 use crate::model::heads::{self, Head, Task};
-use crate::random::Stream;
-
-/// Stream of the validation split; see [`Stream`].
-const SPLIT: u64 = 1 << 43;
 
 /// One text in so many may hold no token the model knows; more mean that the model does not fit.
 const UNKNOWN_ONE_IN: usize = 10;
@@ -25,6 +22,8 @@ pub(super) struct Row {
     pub head: usize,
     /// What the head should say.
     pub known: Known,
+    /// Whose text it is, if that is known.
+    pub unit: Option<usize>,
     /// Its share in the loss.
     pub weight: f32,
     /// Written by a language model.
@@ -52,7 +51,8 @@ pub(super) struct Rows {
 /// Encodes, splits, weighs and scales as the options say.
 ///
 /// # Errors
-/// [`SlmError::Tokenizer`], [`SlmError::UnknownTexts`], and those of [`Outputs`].
+/// [`SlmError::Tokenizer`], [`SlmError::UnknownTexts`], [`SlmError::Option`] if no row can be held
+/// back, and those of [`Outputs`].
 pub(super) fn prepare(
     model: &Model,
     data: &TrainingData<'_>,
@@ -73,7 +73,7 @@ pub(super) fn prepare(
     let known = outputs.known(data.validation)?;
     rows.validation = encode(model, data.validation, known, &mut rows)?;
     if rows.validation.is_empty() && options.validation_share > 0.0 {
-        rows.validation = split(&mut rows.train, options);
+        rows.validation = held_out::split(&mut rows.train, data.heads, options)?;
     }
     rows.factors = match outputs.factors(&options.class_weights)? {
         Some(factors) => factors,
@@ -109,26 +109,11 @@ fn encode(
         ids: encoded.ids,
         head: example.head,
         known,
+        unit: example.unit,
         weight: example.weight,
         synthetic: example.synthetic,
     });
     Ok(rows.collect())
-}
-
-/// Takes the validation share of the real rows out of `rows`.
-fn split(rows: &mut Vec<Row>, options: &TrainOptions) -> Vec<Row> {
-    let real: Vec<usize> = (0..rows.len())
-        .filter(|&row| !rows[row].synthetic)
-        .collect();
-    let count = (real.len() as f32 * options.validation_share) as usize;
-    let order = Stream::new(options.seed, SPLIT).shuffled(real.len());
-    let mut held: Vec<bool> = vec![false; rows.len()];
-    for &place in &order[..count] {
-        held[real[place]] = true;
-    }
-    let mut held = held.into_iter();
-    rows.extract_if(.., |_| held.next().unwrap_or(false))
-        .collect()
 }
 
 /// Factors by which each label of a single-label head has the same total, with the sum over the
@@ -247,6 +232,7 @@ mod tests {
             ids: vec![2, 7, 3],
             head: 0,
             known: Known::Label(target),
+            unit: None,
             weight,
             synthetic: false,
         }
@@ -315,25 +301,5 @@ mod tests {
         assert_eq!(inputs.ids, [2, 7, 3, 9, 2, 7, 3, 9, 9, 9, 9, 9]);
         assert_eq!(inputs.mask, [1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0]);
         assert_eq!(inputs.loss, [[0.5, 0.0, 0.0, 0.125, 0.0, 0.0]]);
-    }
-
-    #[test]
-    fn a_split_takes_its_share_of_the_real_rows_and_loses_none() {
-        let mut rows: Vec<Row> = (0..150).map(|i| row(i, 1.0)).collect();
-        rows[100..].iter_mut().for_each(|row| row.synthetic = true);
-        let options = TrainOptions {
-            validation_share: 0.2,
-            ..TrainOptions::default()
-        };
-        let held = split(&mut rows, &options);
-        assert_eq!((rows.len(), held.len()), (130, 20));
-        assert!(held.iter().all(|row| !row.synthetic));
-        let label = |row: &Row| match row.known {
-            Known::Label(label) => label,
-            _ => panic!(),
-        };
-        let mut all: Vec<usize> = rows.iter().chain(&held).map(label).collect();
-        all.sort_unstable();
-        assert_eq!(all, (0..150).collect::<Vec<_>>());
     }
 }

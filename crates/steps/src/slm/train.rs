@@ -1,11 +1,14 @@
 //! `slm:train`: private and released records in, a model folder out.
 
+use std::collections::HashMap;
+
 use noisegate_engine::{Input, Made, Step, StepContext, StepFailure};
 use noisegate_slm::{
     Base, CheckpointOptions, ClassWeights, Example, Freeze, Head, Hooks, Lora, Precision, Progress,
     Schedule, ScratchConfig, SlmError, Summary, Task, TrainOptions, TrainingData, Vocabulary,
     runtime, train,
 };
+use noisegate_workflow::Unit;
 
 use super::card::card;
 use super::{Train, bad_input, failure, heads, reads_private, rows, tenths, weigh};
@@ -258,10 +261,12 @@ fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFa
     let (assigned, rows) = heads::assign(inputs, task, with.text("tasks")?)?;
     let released_weight = with.float("released_weight")? as f32;
     let mut examples = Vec::new();
+    let mut units = UnitNumbers::default();
     let sources = inputs.iter().zip(helpers(inputs, &assigned.of_input));
     for (((input, synthetic), head), rows) in sources.zip(&assigned.of_input).zip(rows) {
         let declared = matches!(input, Input::Data { .. }) || input.is_private();
         for row in rows {
+            let unit = row.unit.as_deref().map(|unit| units.of(input, unit));
             let Some(target) = rows::target(&row, &assigned.heads[*head], declared)? else {
                 continue;
             };
@@ -269,6 +274,7 @@ fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFa
                 text: row.text,
                 target,
                 head: *head,
+                unit,
                 weight: if synthetic { released_weight } else { 1.0 },
                 synthetic,
             });
@@ -278,6 +284,23 @@ fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFa
         weigh::as_private(&mut examples, &assigned.heads);
     }
     Ok((assigned.heads, examples))
+}
+
+/// A number for each privacy unit. Data sets that name units in a column of the same name speak of
+/// the same units, such as one patient's answers to two questions.
+#[derive(Default)]
+struct UnitNumbers(HashMap<(String, String), usize>);
+
+impl UnitNumbers {
+    fn of(&mut self, input: &Input, unit: &str) -> usize {
+        let column = match input {
+            Input::Data { data, .. } => data.unit.as_ref().map_or("", Unit::name),
+            Input::Path { .. } => "",
+        };
+        let next = self.0.len();
+        let key = (column.to_owned(), unit.to_owned());
+        *self.0.entry(key).or_insert(next)
+    }
 }
 
 /// For each source of records whether it only helps others: what steps released, and a public

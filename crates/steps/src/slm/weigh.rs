@@ -89,6 +89,7 @@ mod tests {
             text: String::new(),
             target: Target::Label(label.to_string()),
             head: 0,
+            unit: None,
             weight: if synthetic { 0.5 } else { 1.0 },
             synthetic,
         };

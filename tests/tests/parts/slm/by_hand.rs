@@ -10,7 +10,13 @@ fn a_person_trains_scores_asks_embeds_and_exports() {
     good(train(
         &story,
         "model",
-        &["topics.jsonl", "--validation-share", "0.2", "--epochs", "12"],
+        &[
+            "topics.jsonl",
+            "--validation-share",
+            "0.2",
+            "--epochs",
+            "12",
+        ],
     ));
     good(train(
         &story,

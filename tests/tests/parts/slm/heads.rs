@@ -58,6 +58,41 @@ fn one_encoder_learns_three_data_sets_and_each_head_is_scored() {
     super::refused(&told, 2, &["no head `mood`", "`topic`"]);
 }
 
+const ONE_PATIENT: &str = r#"
+[workflow]
+name = "one-patient"
+
+[sites.clinic]
+
+[data.topics]
+site = "clinic"
+path = "topics.jsonl"
+private = true
+unit = "patient"
+labels = ["billing", "care", "delay"]
+
+[steps.train]
+uses = "slm:train"
+site = "clinic"
+reads = { records = "data.topics" }
+with = { epochs = 1, layers = 1, hidden = 16, heads = 2, intermediate = 16, validation_share = 0.1 }
+"#;
+
+/// The best epoch is not chosen by texts of a person who was seen in training.
+#[test]
+fn a_patients_records_are_held_back_together_or_not_at_all() {
+    let story = story();
+    story.write("workflow.toml", ONE_PATIENT);
+    let of = |patients: usize| {
+        rows(|i| topic(i).replace('{', &format!("{{\"patient\":\"P{}\",", i % patients)))
+    };
+    story.write("topics.jsonl", of(1));
+    let told = story.tell(&["run", "workflow.toml"]);
+    super::refused(&told, 2, &["`validation_share` is 0.1", "one privacy unit"]);
+    story.write("topics.jsonl", of(10));
+    good(story.tell(&["run", "workflow.toml"]));
+}
+
 const TWO_DATA_SETS: &str = r#"
 [workflow]
 name = "several"

@@ -110,7 +110,7 @@ fn stopping() -> Vec<ParamSpec> {
     vec![
         ParamSpec::float("validation_share", 0.0, 0.9)
             .default(0.0)
-            .help("share of the data sets' records (never of released ones) held back to keep the best epoch by"),
+            .help("share of the data sets' records (never of released ones) held back to keep the best epoch by: whole privacy units, alike in labels, at least one"),
         ParamSpec::int("patience", 0, 1000)
             .default(0)
             .help("stop after so many epochs without a better loss on the `validation_share`; 0: never"),
