@@ -60,7 +60,8 @@ impl Step for Evaluate {
         let (runtime, device) = open_runtime(&self.onnxruntime, &with)?;
         let column = with.text("group_column")?;
         let column = (!column.is_empty()).then_some(column);
-        let rows = labelled(records, &head, column)?;
+        let scored = declared(records, &head);
+        let rows = labelled(records, &scored, column)?;
         let int8 = with.flag("int8")?;
         let beside_f32 = int8 && baseline.is_none();
         let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
@@ -82,7 +83,13 @@ impl Step for Evaluate {
             None => None,
         };
         let seed = with.count("seed")? as u64;
-        let scores = score(&head, &rows, &told, column, other, seed)?;
+        let asked = Asked {
+            head: &head,
+            scored: &scored.labels,
+            column,
+            seed,
+        };
+        let scores = score(&asked, &rows, &told, other)?;
         let text = serde_json::to_string_pretty(&scores)
             .map_err(|error| StepFailure::Failed(error.to_string()))?;
         let report = context.work.join("report.json");
@@ -158,16 +165,21 @@ struct Known {
     group: String,
 }
 
+/// The head with those of its labels that the data set declares, in its own order: of the others
+/// nobody said whether a record has them.
+fn declared(records: &Input, head: &Head) -> Head {
+    let mut head = head.clone();
+    if let Input::Data { labels, .. } = records
+        && head.task != Task::Number
+        && !labels.is_empty()
+    {
+        head.labels.retain(|label| labels.contains(label));
+    }
+    head
+}
+
 fn labelled(records: &Input, head: &Head, column: Option<&str>) -> Result<Vec<Known>, StepFailure> {
     let declared = matches!(records, Input::Data { .. });
-    let head = match records {
-        // A label that the head has and the data set does not declare is set aside, as always.
-        Input::Data { labels, .. } if head.task != Task::Number && !labels.is_empty() => Head {
-            labels: labels.clone(),
-            ..head.clone()
-        },
-        _ => head.clone(),
-    };
     let mut known = Vec::new();
     let beside = rows::Beside {
         unit: false,
@@ -176,7 +188,7 @@ fn labelled(records: &Input, head: &Head, column: Option<&str>) -> Result<Vec<Kn
     for mut row in rows::read(records, head.task, beside)? {
         // Scores are of labels; how sure a teacher was of them is not asked.
         row.shares = None;
-        if let Some(target) = rows::target(&row, &head, declared)? {
+        if let Some(target) = rows::target(&row, head, declared)? {
             known.push(Known {
                 text: row.text,
                 target,
@@ -192,18 +204,32 @@ fn labelled(records: &Input, head: &Head, column: Option<&str>) -> Result<Vec<Kn
     Ok(known)
 }
 
+/// What is scored, and how.
+struct Asked<'a> {
+    head: &'a Head,
+    /// Those of its labels that the records declare.
+    scored: &'a [String],
+    /// The column to group by.
+    column: Option<&'a str>,
+    seed: u64,
+}
+
 fn score(
-    head: &Head,
+    asked: &Asked<'_>,
     rows: &[Known],
     told: &[Prediction],
-    column: Option<&str>,
     baseline: Option<(&str, &Head, Vec<Prediction>)>,
-    seed: u64,
 ) -> Result<Scores, StepFailure> {
-    let labels = LabelSet::new(head.labels.clone()).map_err(bad_input)?;
+    let &Asked {
+        head,
+        scored,
+        column,
+        seed,
+    } = asked;
     let resampling = Resampling::new(seed);
     match head.task {
         Task::SingleLabel => {
+            let labels = LabelSet::new(head.labels.clone()).map_err(bad_input)?;
             let told = single(&labels, rows, told, head);
             let other =
                 baseline.map(|(name, head, told)| (name, single(&labels, rows, &told, head)));
@@ -217,16 +243,12 @@ fn score(
             Ok(Scores::SingleLabel(Box::new(report)))
         }
         Task::MultiLabel => {
-            let row = |(row, told): (&Known, &Prediction)| ManyLabels {
-                truth: labels
-                    .names()
-                    .iter()
-                    .map(|label| has(&row.target, label))
-                    .collect(),
-                predicted: told.probabilities.iter().map(|p| *p > YES).collect(),
-            };
+            let labels = LabelSet::new(scored.iter().cloned()).map_err(bad_input)?;
             let score = |told: &[Prediction]| {
-                let rows: Vec<ManyLabels> = rows.iter().zip(told).map(row).collect();
+                let rows = rows.iter().zip(told);
+                let rows: Vec<ManyLabels> = rows
+                    .map(|(row, told)| many(head, scored, &row.target, told))
+                    .collect();
                 metrics::evaluate_many(&labels, &rows, resampling)
             };
             beside(told, baseline, score).map(Scores::MultiLabel)
@@ -258,10 +280,17 @@ fn beside<T>(
     })
 }
 
-fn has(target: &Target, label: &str) -> bool {
-    match target {
-        Target::Labels(labels) => labels.iter().any(|known| known == label),
+/// Which of the labels `scored` a row has, and which of them the head said yes to.
+fn many(head: &Head, scored: &[String], target: &Target, told: &Prediction) -> ManyLabels {
+    let has = |label: &String| match target {
+        Target::Labels(labels) => labels.contains(label),
         _ => false,
+    };
+    let answers = head.labels.iter().zip(&told.probabilities);
+    let answers = answers.filter(|(label, _)| scored.contains(label));
+    ManyLabels {
+        truth: scored.iter().map(has).collect(),
+        predicted: answers.map(|(_, probability)| *probability > YES).collect(),
     }
 }
 
@@ -320,5 +349,27 @@ fn both<T>(scores: &Beside<T>, render: impl Fn(&T) -> String) -> String {
     match &scores.in_f32 {
         None => scored,
         Some(other) => format!("8-bit products:\n{scored}\n{IN_F32}:\n{}", render(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_that_the_records_do_not_declare_is_not_scored() {
+        let head = Head::only(Task::MultiLabel, ["ache", "cough", "fever"]);
+        let scored = ["ache", "fever"].map(str::to_owned);
+        let told = Prediction {
+            label: 0,
+            probabilities: vec![0.1, 0.9, 0.8],
+            numbers: Vec::new(),
+            cut: false,
+            only_unknown: false,
+        };
+        let target = Target::Labels(vec!["ache".to_owned()]);
+        let row = many(&head, &scored, &target, &told);
+        assert_eq!(row.truth, [true, false]);
+        assert_eq!(row.predicted, [false, true]);
     }
 }

@@ -58,6 +58,24 @@ fn one_encoder_learns_three_data_sets_and_each_head_is_scored() {
     super::refused(&told, 2, &["no head `mood`", "`topic`"]);
 }
 
+/// What a test set declares is scored: of other labels nobody said whether a record has them.
+#[test]
+fn labels_that_a_test_set_does_not_declare_are_not_scored() {
+    let story = story();
+    let many = ["symptoms.jsonl", "--task", "multi-label"];
+    good(train(&story, "model", &many));
+    story.write(
+        "coughs.jsonl",
+        rows(|_| "{\"text\":\"cough and fever\",\"label\":[\"cough\"]}".to_owned()),
+    );
+    let score = ["slm", "evaluate", "model", "coughs.jsonl", "--json"];
+    let all = json(&good(story.tell(&score)));
+    assert!(all["micro_f1"]["score"].as_f64().unwrap() < 0.9, "{all}");
+    let declared = [&score[..], &["--labels", "cough"]].concat();
+    let one = json(&good(story.tell(&declared)));
+    assert_eq!(one["micro_f1"]["score"], 1.0, "{one}");
+}
+
 const ONE_PATIENT: &str = r#"
 [workflow]
 name = "one-patient"

@@ -14,8 +14,8 @@ use std::sync::atomic::AtomicBool;
 
 use noisegate_engine::{Event, Input, Made, StepFailure};
 use noisegate_records as records;
-use noisegate_slm::Model;
 use noisegate_slm::model::{Serve, heads};
+use noisegate_slm::{Model, Task};
 use serde_json::{Map, Value};
 
 pub use answers::{Serving, embed, predict};
@@ -116,9 +116,18 @@ pub fn evaluate(
     let name = bench.with.get("head").and_then(Value::as_str);
     let name = name.filter(|name| !name.is_empty());
     let head = &read.heads[heads::find(&read.heads, name).map_err(failure)?];
-    // A label that occurs and that the head lacks is an error here, not a row set aside.
     let labels = match reading.labels.as_slice() {
-        [] => occurring(file, reading, head.task)?,
+        // A label that occurs and that the head lacks is an error here, not a row set aside; one
+        // that does not occur is one that no record has.
+        [] => {
+            let mut labels = occurring(file, reading, head.task)?;
+            if head.task != Task::Number {
+                labels.extend(head.labels.iter().cloned());
+            }
+            labels.sort();
+            labels.dedup();
+            labels
+        }
         given => given.to_vec(),
     };
     let mut inputs = BTreeMap::from([
