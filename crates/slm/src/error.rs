@@ -188,7 +188,9 @@ pub enum SlmError {
         path: PathBuf,
     },
     /// Nothing to train on.
-    #[error("the training set is empty; check the path and the filters of its records")]
+    #[error(
+        "the training set is empty, or nothing in it weighs anything; check the path, the filters and the weights of its records"
+    )]
     NoExamples,
     /// Nothing to tell apart.
     #[error(

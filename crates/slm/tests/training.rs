@@ -168,6 +168,23 @@ fn weights_of_zero_teach_nothing() {
 }
 
 #[test]
+fn a_stage_in_which_nothing_weighs_anything_is_refused() {
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    let mut data = examples(90, 4);
+    for example in data.iter_mut().step_by(2) {
+        (example.synthetic, example.weight) = (true, 0.0);
+    }
+    let options = TrainOptions {
+        synthetic_first: Some(1),
+        ..options()
+    };
+    let error = run(&runtime, &scratch(), &data, &options).unwrap_err();
+    assert!(matches!(error, SlmError::NoExamples), "{error}");
+}
+
+#[test]
 fn progress_counts_and_cancel_stops() {
     let Some(runtime) = common::runtime() else {
         return;

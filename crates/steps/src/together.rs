@@ -79,6 +79,12 @@ pub fn train(given: &Together<'_>) -> Result<(), Clash> {
     if !given.reads("base", PortType::Encoder) {
         heads(given)?;
     }
+    if given.count("released_first") > 0 && given.number("released_weight") == 0.0 {
+        return clash(
+            "released_first",
+            "released records that weigh nothing teach nothing; set `released_weight` above 0, or leave it out",
+        );
+    }
     if given.count("patience") > 0 && given.number("validation_share") == 0.0 {
         return clash(
             "patience",
@@ -180,6 +186,16 @@ mod tests {
         assert_eq!(said("slm:train", given, &base), Ok(()));
         let given = json!({ "hidden": 18, "heads": 6 });
         refused("llm:pretrain", given.clone(), &[], "heads", "even");
+        assert_eq!(said("slm:train", given, &[]), Ok(()));
+    }
+
+    #[test]
+    fn a_first_stage_needs_records_that_weigh_something() {
+        let given = json!({ "released_first": 2, "released_weight": 0.0 });
+        refused("slm:train", given, &[], "released_first", "released_weight");
+        let given = json!({ "released_first": 2, "released_weight": 0.5 });
+        assert_eq!(said("slm:train", given, &[]), Ok(()));
+        let given = json!({ "released_weight": 0.0 });
         assert_eq!(said("slm:train", given, &[]), Ok(()));
     }
 

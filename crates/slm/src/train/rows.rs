@@ -52,7 +52,7 @@ pub(super) struct Rows {
 ///
 /// # Errors
 /// [`SlmError::Tokenizer`], [`SlmError::UnknownTexts`], [`SlmError::Option`] if no row can be held
-/// back, and those of [`Outputs`].
+/// back, [`SlmError::NoExamples`] if none of a stage weighs anything, and those of [`Outputs`].
 pub(super) fn prepare(
     model: &Model,
     data: &TrainingData<'_>,
@@ -74,6 +74,9 @@ pub(super) fn prepare(
     rows.validation = encode(model, data.validation, known, &mut rows)?;
     if rows.validation.is_empty() && options.validation_share > 0.0 {
         rows.validation = held_out::split(&mut rows.train, data.heads, options)?;
+    }
+    if rows.train.iter().all(|row| row.weight == 0.0) {
+        return Err(SlmError::NoExamples);
     }
     rows.factors = match outputs.factors(&options.class_weights)? {
         Some(factors) => factors,
