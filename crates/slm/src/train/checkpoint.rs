@@ -89,7 +89,7 @@ impl Checkpoint {
         let named = arrays
             .into_iter()
             .map(|(prefix, name, array)| (format!("{prefix}{name}"), array));
-        let partial = path.with_extension("partial");
+        let partial = with_suffix(path, ".partial");
         let written = files::write_arrays(&partial, named, metadata);
         let renamed =
             written.and_then(|()| std::fs::rename(&partial, path).map_err(SlmError::write(path)));
@@ -163,6 +163,14 @@ impl Checkpoint {
         };
         Ok(Some(Self { place, state, best }))
     }
+}
+
+/// The file `path` with something behind its whole name: `a.run` and `a.old` have files of their
+/// own then.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// A float that survives as text bit for bit.
@@ -303,6 +311,21 @@ mod tests {
         checkpoint().write(&path, OURS).unwrap();
         assert_eq!(Checkpoint::read(&path, OURS).unwrap(), Some(checkpoint()));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_files_beside_a_checkpoint_are_its_own() {
+        let beside = |name: &str| with_suffix(Path::new(name), ".first");
+        assert_eq!(beside("runs/a.first"), Path::new("runs/a.first.first"));
+        assert_ne!(beside("runs/a.one"), beside("runs/a.two"));
+        // Two runs that write in turns, as at the same time.
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("run.partial");
+        std::fs::write(&other, "somebody's file").unwrap();
+        checkpoint()
+            .write(&folder.path().join("run.checkpoint"), OURS)
+            .unwrap();
+        assert_eq!(std::fs::read(&other).unwrap(), b"somebody's file");
     }
 
     #[test]

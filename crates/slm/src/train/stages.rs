@@ -4,7 +4,7 @@
 //! a warm-up and a schedule of its own, and sees real texts only, so that what is particular to
 //! them has the last word.
 
-use super::checkpoint::CheckpointOptions;
+use super::checkpoint::{CheckpointOptions, with_suffix};
 use super::options::{Example, TrainOptions, TrainingData};
 use super::{Hooks, Summary, run};
 use crate::error::SlmError;
@@ -34,7 +34,7 @@ pub(super) fn run(
         validation_share: 0.0,
         patience: None,
         checkpoint: options.checkpoint.as_ref().map(|c| CheckpointOptions {
-            path: c.path.with_extension("first"),
+            path: with_suffix(&c.path, ".first"),
             every_steps: c.every_steps,
         }),
         ..options.clone()
