@@ -90,8 +90,20 @@ pub(crate) fn rounded_down(value: f64) -> String {
     format!("{:.4}", (value * 1e4).floor() / 1e4)
 }
 
+/// The same with two digits, for small numbers.
 pub(crate) fn scientific(value: f64) -> String {
-    format!("{value:.1e}")
+    let nearest = format!("{value:.1e}");
+    let shown = nearest.parse::<f64>().unwrap_or(value);
+    let Some((digits, exponent)) = nearest.split_once('e').filter(|_| shown < value) else {
+        return nearest;
+    };
+    // One more in the last digit.
+    let tenths = (digits.parse::<f64>().unwrap_or(0.0) * 10.0).round() + 1.0;
+    let exponent = exponent.parse::<i32>().unwrap_or(0);
+    match tenths < 100.0 {
+        true => format!("{:.1}e{exponent}", tenths / 10.0),
+        false => format!("1.0e{}", exponent + 1),
+    }
 }
 
 pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
@@ -101,6 +113,22 @@ pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_small_number_is_never_shown_smaller_than_it_is() {
+        for (value, shown) in [
+            (1e-5, "1.0e-5"),
+            (1.04e-5, "1.1e-5"),
+            (1.06e-5, "1.1e-5"),
+            (9.94e-7, "1.0e-6"),
+            (9.96e-7, "1.0e-6"),
+            (0.0, "0.0e0"),
+            (1.0 / 30_000.0, "3.4e-5"),
+            (0.3, "3.0e-1"),
+        ] {
+            assert_eq!(scientific(value), shown, "{value}");
+        }
+    }
 
     #[test]
     fn nothing_that_could_be_markup_survives() {
