@@ -28,10 +28,11 @@ impl Step for Train {
             validation: &[],
         };
         let private = reads_private(context);
-        let mut told = (0, 0);
+        let mut told = Told::default();
         let mut progress = |progress: &Progress| {
             if private {
-                tell_tenths(context, progress, &mut told);
+                let new = told.next(progress);
+                say_tenths(context, told.stage, new);
             } else {
                 tell(context, progress);
             }
@@ -42,7 +43,9 @@ impl Step for Train {
         };
         let (model, summary) = train::train(&runtime, &base, &data, &options, hooks)
             .map_err(|error| training_failure(error, private))?;
-        if !private {
+        if private {
+            say_tenths(context, told.stage, told.rest());
+        } else {
             note(context, &summary);
         }
         let path = context.work.join("model");
@@ -56,15 +59,49 @@ impl Step for Train {
     }
 }
 
+/// How far a log of private records has told of the run.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    /// The last stage, of how many.
+    stage: (usize, usize),
+    /// Its last step.
+    step: usize,
+    /// Its steps.
+    steps: usize,
+}
+
+impl Told {
+    /// The tenths of the stage that are new with a step.
+    fn next(&mut self, progress: &Progress) -> impl Iterator<Item = u64> + use<> {
+        let same = self.stage == progress.stage;
+        let before = if same { self.step } else { 0 };
+        *self = Self {
+            stage: progress.stage,
+            step: before.max(progress.step),
+            steps: progress.steps,
+        };
+        tenths(before, self.step, self.steps)
+    }
+
+    /// Those that are left when patience ends a run: when it did is not told.
+    fn rest(self) -> impl Iterator<Item = u64> {
+        let steps = Some(self.steps).filter(|steps| *steps > 0);
+        steps
+            .into_iter()
+            .flat_map(move |steps| tenths(self.step, steps, steps))
+    }
+}
+
 /// Of private records the log holds public facts: no loss, and as many lines for any number of
-/// steps. `told` is the last stage and its last step.
-fn tell_tenths(context: &StepContext<'_>, progress: &Progress, told: &mut (usize, usize)) {
-    let (stage, stages) = progress.stage;
-    let before = if told.0 == stage { told.1 } else { 0 };
-    for tenth in tenths(before, progress.step, progress.steps) {
+/// steps.
+fn say_tenths(
+    context: &StepContext<'_>,
+    (stage, stages): (usize, usize),
+    tenths: impl Iterator<Item = u64>,
+) {
+    for tenth in tenths {
         context.progress(tenth, 100, &format!("training {stage}/{stages}, percent"));
     }
-    *told = (stage, before.max(progress.step));
 }
 
 fn tell(context: &StepContext<'_>, progress: &Progress) {
@@ -224,11 +261,19 @@ fn class_weights(text: &str) -> Result<ClassWeights, String> {
         "balanced" => return Ok(ClassWeights::Balanced),
         _ => {}
     }
-    let pair = |part: &str| {
+    // A comma may stand in a label: it divides only behind a factor.
+    let mut parts: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match parts.last_mut() {
+            Some(label) if !label.contains('=') => *label += &format!(",{part}"),
+            _ => parts.push(part.to_owned()),
+        }
+    }
+    let pair = |part: String| {
         let (label, factor) = part.rsplit_once('=')?;
         Some((label.trim().to_owned(), factor.trim().parse().ok()?))
     };
-    let given: Option<Vec<(String, f32)>> = text.split(',').map(pair).collect();
+    let given: Option<Vec<(String, f32)>> = parts.into_iter().map(pair).collect();
     given.map(ClassWeights::Given).ok_or_else(|| {
         format!(
             "it is `equal`, `balanced`, or factors such as `billing=2, delay=0.5`, not `{text}`"
@@ -324,12 +369,44 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_run_that_stops_early_tells_as_many_tenths_as_any() {
+        for stop in [1, 7, 40, 41] {
+            let mut told = Told::default();
+            let mut said = Vec::new();
+            for step in 1..=stop {
+                let progress = Progress {
+                    stage: (1, 1),
+                    epoch: 1,
+                    epochs: 1,
+                    step,
+                    steps: 41,
+                    loss: 0.0,
+                    learning_rate: 0.0,
+                    rows_per_second: 0.0,
+                    seconds_left: 0.0,
+                    validation: None,
+                };
+                said.extend(told.next(&progress));
+            }
+            said.extend(told.rest());
+            assert_eq!(said, (1..=10).map(|it| 10 * it).collect::<Vec<_>>());
+        }
+        assert_eq!(Told::default().rest().count(), 0);
+    }
+
+    #[test]
     fn class_weights_have_a_form() {
         let given = vec![("billing".to_owned(), 2.0), ("delay".to_owned(), 0.5)];
         assert_eq!(
             class_weights("billing=2, delay=0.5"),
             Ok(ClassWeights::Given(given))
         );
+        let given = vec![("pain, chest".to_owned(), 2.0), ("delay".to_owned(), 0.5)];
+        assert_eq!(
+            class_weights("pain, chest=2,delay=0.5"),
+            Ok(ClassWeights::Given(given))
+        );
+        assert!(check_class_weights("billing=2, delay").is_err());
         assert_eq!(class_weights("balanced"), Ok(ClassWeights::Balanced));
         assert!(
             check_class_weights("billing")
