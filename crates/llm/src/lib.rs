@@ -6,7 +6,7 @@
 //! released samples ─ cluster ─ judge ─ (adapt) ─ augment ───────┴─> new samples with provenance
 //! ```
 //! Start reading at [`load`] and [`augment`]. Everything here sees released or public text only;
-//! this crate knows nothing of privacy, workflows or the other crates.
+//! this crate knows nothing of privacy, workflows or the other crates, but for `noisegate-tokens`.
 //!
 //! This crate never prints, never reads environment variables, and touches only the files whose
 //! paths it is given.

@@ -11,14 +11,11 @@
 //!
 //! Every byte is in the vocabulary, so nothing is ever unknown.
 
-mod growth;
-
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use noisegate_tokens::guarded;
 use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
-use tokenizers::models::ModelWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::normalizers::unicode::NFC;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -40,8 +37,6 @@ pub const SPLIT: &str = r" ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s+";
 
 /// Longest piece in bytes that merges are learned from: learning takes time with its square.
 const TRAINED_WORD_MAX: usize = 1024;
-/// Something of every kind, which no tokenizer may panic on.
-const PROBE: &str = "Let's try 12 na\u{ef}ve, \u{4f60}\u{597d} <x>\t\u{1F600}\n\n  ";
 
 /// A tokenizer with its special tokens looked up.
 #[derive(Debug, Clone)]
@@ -66,26 +61,7 @@ impl TextTokenizer {
 
     /// Parses the bytes of a `tokenizer.json`; the error says what is wrong with it, in words.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        growth::refuse(bytes)?;
-        let mut inner = guarded(|| Tokenizer::from_bytes(bytes))?;
-        // Files may carry padding or truncation, which would silently change lengths, and dropout,
-        // by which a text has other tokens each time.
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| e.to_string())?;
-        if let ModelWrapper::BPE(bpe) = inner.get_model()
-            && bpe.dropout.is_some()
-        {
-            let mut bpe = bpe.clone();
-            bpe.dropout = None;
-            inner.with_model(bpe);
-        }
-        guarded(|| {
-            if let Ok(encoding) = inner.encode_fast(PROBE, true) {
-                let _ = inner.decode(encoding.get_ids(), false);
-            }
-            Ok(())
-        })?;
-        Ok(Self::from_inner(inner))
+        noisegate_tokens::read(bytes).map(Self::from_inner)
     }
 
     /// Wraps a tokenizer built elsewhere.
@@ -222,14 +198,6 @@ fn encode(tokenizer: &Tokenizer, text: &str, with_specials: bool) -> Result<Vec<
             action: "encode",
             problem,
         })
-}
-
-/// The library panics where a file's parts do not fit each other or a text.
-fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    // What it was at work on is dropped, and tokenizers are only read.
-    catch_unwind(AssertUnwindSafe(work))
-        .map_err(|_| "the tokenizers library cannot work with it".to_owned())?
-        .map_err(|e| e.to_string())
 }
 
 /// Merges in order of rank from tokens and scores: of two possible merges SentencePiece takes the
