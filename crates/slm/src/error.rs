@@ -150,6 +150,25 @@ pub enum SlmError {
         /// Its element type.
         found: String,
     },
+    /// A weight with a value that is no number, or infinite.
+    #[error(
+        "`{}`: tensor `{name}` has a value that is no number or infinite; the model's training went wrong or the file is damaged: fetch it again, or train it anew",
+        path.display()
+    )]
+    WeightNotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// The model says something that is no number, or infinite.
+    #[error(
+        "the model's `{output}` for a text is no number or infinite, so that it says nothing: its weights are too large; fetch it again, or train it anew"
+    )]
+    OutputNotFinite {
+        /// What it was asked for.
+        output: String,
+    },
     /// The tokenizer cannot be read, trained or applied.
     #[error("tokenizer `{place}`: {reason}")]
     Tokenizer {

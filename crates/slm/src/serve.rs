@@ -15,7 +15,8 @@ use crate::model::{Model, Serve};
 use crate::runtime::{Device, Runtime};
 use crate::tokens::{Encoded, Tokens};
 
-/// Tokens that run at once: bounds memory whatever the batch and the texts are.
+/// Tokens that run at once, if more than one text does: bounds memory whatever the batch is, down to
+/// one text of the model's longest length.
 const TOKENS_AT_ONCE: usize = 16384;
 
 /// How inference runs.
@@ -98,7 +99,7 @@ impl Embedder {
     /// `sentence-transformers` cuts at 256. Up to there the vectors are the same.
     ///
     /// # Errors
-    /// [`SlmError::Tokenizer`], [`SlmError::Runtime`].
+    /// [`SlmError::Tokenizer`], [`SlmError::Runtime`], [`SlmError::OutputNotFinite`].
     pub fn embed<S: AsRef<str>>(&mut self, texts: &[S]) -> Result<Embeddings, SlmError> {
         let encoded = self.server.tokens.encode(texts)?;
         let width = self.server.width;
@@ -160,7 +161,7 @@ impl Classifier {
     /// For each text, in order, one prediction a head.
     ///
     /// # Errors
-    /// [`SlmError::Tokenizer`], [`SlmError::Runtime`].
+    /// [`SlmError::Tokenizer`], [`SlmError::Runtime`], [`SlmError::OutputNotFinite`].
     pub fn predict_all<S: AsRef<str>>(
         &mut self,
         texts: &[S],
@@ -280,7 +281,13 @@ impl Server {
             let outputs = self.session.run(inputs)?;
             Ok(outputs[name].try_extract_tensor::<f32>()?.1.to_vec())
         };
-        run().map_err(SlmError::runtime(format!("run a batch of {}", rows.len())))
+        let values = run().map_err(SlmError::runtime(format!("run a batch of {}", rows.len())))?;
+        match values.iter().all(|value| value.is_finite()) {
+            true => Ok(values),
+            false => Err(SlmError::OutputNotFinite {
+                output: name.to_owned(),
+            }),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ fn weights(config: &EncoderConfig) -> Parameters {
         (names::HEAD_WEIGHT.to_owned(), vec![LABELS, config.hidden]),
         (names::HEAD_BIAS.to_owned(), vec![LABELS]),
     ];
-    for (name, shape) in names::shapes(config).into_iter().chain(head) {
+    for (name, shape) in names::shapes(config).chain(head) {
         let mut data = noise.many(shape.iter().product());
         let norm = name.contains("orm.weight");
         for value in &mut data {

@@ -3,6 +3,8 @@
 #[path = "parts/checker.rs"]
 mod checker;
 mod common;
+#[path = "parts/int8.rs"]
+mod int8;
 
 use std::fs;
 use std::io::Write as _;
@@ -145,50 +147,6 @@ fn the_graph_for_a_card_computes_what_the_other_does() {
 }
 
 #[test]
-fn eight_bit_products_change_an_embedding_little() {
-    let (Some(runtime), Some(folder)) = (common::runtime(), common::minilm()) else {
-        return;
-    };
-    let model = Model::read(&folder).unwrap();
-    let embed = |int8| {
-        let options = ServeOptions {
-            int8,
-            ..ServeOptions::default()
-        };
-        let mut embedder = Embedder::new(&runtime, &model, &options).unwrap();
-        embedder.embed(&TEXTS).unwrap()
-    };
-    let (exact, rounded) = (embed(false), embed(true));
-    for row in 0..TEXTS.len() {
-        let pairs = exact.row(row).iter().zip(rounded.row(row));
-        let cosine: f32 = pairs.map(|(a, b)| a * b).sum();
-        // 0.977 on a processor with AVX512-VNNI; how it rounds differs between processors.
-        assert!((0.96..0.999_999).contains(&cosine), "{cosine}");
-    }
-}
-
-#[test]
-fn a_file_with_8_bit_weights_is_written_beside_the_other_and_runs() {
-    let Some(runtime) = common::runtime() else {
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model");
-    let model = scratch();
-    model.save(&path, "# card").unwrap();
-    model.save_int8(&path).unwrap();
-    let read = |file: &str| fs::read(path.join(file)).unwrap();
-    let (exact, rounded) = (read("model.onnx"), read("model.int8.onnx"));
-    assert!(
-        rounded.len() < exact.len(),
-        "{} {}",
-        rounded.len(),
-        exact.len()
-    );
-    graph::open_file(&runtime, &rounded, SessionOptions::default()).unwrap();
-}
-
-#[test]
 fn python_scores_a_saved_folder_as_we_do() {
     let Some(runtime) = common::runtime() else {
         return;
@@ -300,6 +258,48 @@ fn a_missing_weight_is_named() {
     );
     let error = Model::read(&path).unwrap_err().to_string();
     assert!(error.contains("`encoder.layer.1."), "{error}");
+}
+
+/// Their names alone would fill the memory.
+#[test]
+fn layers_without_number_are_refused_at_the_first_that_is_not_there() {
+    let (_keep, path) = saved();
+    let layers = |count: u32| format!("\"num_hidden_layers\": {count}");
+    edit(&path, "config.json", &layers(1), &layers(100_000_000));
+    let error = Model::read(&path).unwrap_err().to_string();
+    assert!(error.contains("`encoder.layer.1."), "{error}");
+}
+
+#[test]
+fn a_model_that_says_no_numbers_is_refused() {
+    let words = "embeddings.word_embeddings.weight";
+    for wrong in [f32::NAN, f32::INFINITY] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let mut model = scratch();
+        let mut array = model.weights.get(words).unwrap().clone();
+        array.data[3] = wrong;
+        model.weights.insert(words, array);
+        model.save(&path, "# card").unwrap();
+        let error = Model::read(&path).unwrap_err();
+        assert!(matches!(error, SlmError::WeightNotFinite { .. }), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let Some(runtime) = common::runtime() else {
+        return;
+    };
+    // Finite weights, of which the products are not.
+    let mut model = scratch();
+    model.heads = vec![Head::single(["a", "b"])];
+    model
+        .weights
+        .insert(HEAD_WEIGHT, Array::filled(&[2, 16], 0.1));
+    model.weights.insert(HEAD_BIAS, Array::filled(&[2], 0.0));
+    let up = "encoder.layer.0.intermediate.dense.weight";
+    model.weights.insert(up, Array::filled(&[32, 16], f32::MAX));
+    let mut classifier = Classifier::new(&runtime, &model, &ServeOptions::default()).unwrap();
+    let error = classifier.predict(&TEXTS).unwrap_err();
+    assert!(matches!(error, SlmError::OutputNotFinite { .. }), "{error}");
 }
 
 #[test]

@@ -88,8 +88,15 @@ pub fn prefixes(family: Family) -> &'static [&'static str] {
 }
 
 /// Every weight of the encoder with its shape.
-#[must_use]
-pub fn shapes(config: &EncoderConfig) -> Vec<(String, Vec<usize>)> {
+///
+/// One layer after the other: how many there are, a stranger's `config.json` says, and a reader
+/// stops at the first that its file lacks.
+pub fn shapes(config: &EncoderConfig) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
+    let layers = (0..config.layers).flat_map(|index| layer_shapes(config, index));
+    embedding_shapes(config).into_iter().chain(layers)
+}
+
+fn embedding_shapes(config: &EncoderConfig) -> Vec<(String, Vec<usize>)> {
     let d = config.hidden;
     let mut all = vec![
         (words(), vec![config.vocabulary, d]),
@@ -98,24 +105,31 @@ pub fn shapes(config: &EncoderConfig) -> Vec<(String, Vec<usize>)> {
     if config.types > 0 {
         all.push((types(), vec![config.types, d]));
     }
-    let norm = |all: &mut Vec<_>, name: &str| {
-        all.push((format!("{name}.weight"), vec![d]));
-        all.push((format!("{name}.bias"), vec![d]));
-    };
-    let dense = |all: &mut Vec<_>, name: &str, out: usize, inner: usize| {
-        all.push((format!("{name}.weight"), vec![out, inner]));
-        all.push((format!("{name}.bias"), vec![out]));
-    };
-    norm(&mut all, &embedding_norm());
-    for index in 0..config.layers {
-        let names = layer(config.family, index);
-        for name in names.qkv.iter().chain([&names.out]) {
-            dense(&mut all, name, d, d);
-        }
-        norm(&mut all, &names.attention_norm);
-        dense(&mut all, &names.up, config.intermediate, d);
-        dense(&mut all, &names.down, d, config.intermediate);
-        norm(&mut all, &names.output_norm);
-    }
+    all.extend(norm(&embedding_norm(), d));
     all
+}
+
+fn layer_shapes(config: &EncoderConfig, index: usize) -> Vec<(String, Vec<usize>)> {
+    let d = config.hidden;
+    let names = layer(config.family, index);
+    let mut all = Vec::new();
+    for name in names.qkv.iter().chain([&names.out]) {
+        all.extend(dense(name, d, d));
+    }
+    all.extend(norm(&names.attention_norm, d));
+    all.extend(dense(&names.up, config.intermediate, d));
+    all.extend(dense(&names.down, d, config.intermediate));
+    all.extend(norm(&names.output_norm, d));
+    all
+}
+
+fn norm(name: &str, width: usize) -> [(String, Vec<usize>); 2] {
+    ["weight", "bias"].map(|part| (format!("{name}.{part}"), vec![width]))
+}
+
+fn dense(name: &str, out: usize, inner: usize) -> [(String, Vec<usize>); 2] {
+    [
+        (format!("{name}.weight"), vec![out, inner]),
+        (format!("{name}.bias"), vec![out]),
+    ]
 }

@@ -22,6 +22,7 @@ impl Model {
     /// # Errors
     /// [`SlmError::Read`], [`SlmError::Config`], [`SlmError::Weights`],
     /// [`SlmError::WeightMissing`], [`SlmError::WeightShape`], [`SlmError::WeightDtype`],
+    /// [`SlmError::WeightNotFinite`],
     /// [`SlmError::Tokenizer`], [`SlmError::VocabularyMismatch`], [`SlmError::PaddingMismatch`].
     pub fn read(folder: &Path) -> Result<Self, SlmError> {
         let path = folder.join("config.json");
@@ -111,13 +112,13 @@ fn read_weights(
 ) -> Result<Parameters, SlmError> {
     let bytes = std::fs::read(path).map_err(SlmError::read(path))?;
     let file = files::open(path, &bytes)?;
-    let mut expected = names::shapes(config);
-    if outputs > 0 {
-        expected.push((HEAD_WEIGHT.to_owned(), vec![outputs, config.hidden]));
-        expected.push((HEAD_BIAS.to_owned(), vec![outputs]));
-    }
+    let head = [
+        (HEAD_WEIGHT.to_owned(), vec![outputs, config.hidden]),
+        (HEAD_BIAS.to_owned(), vec![outputs]),
+    ];
+    let head = head.into_iter().filter(|_| outputs > 0);
     let mut weights = Parameters::default();
-    for (name, shape) in expected {
+    for (name, shape) in names::shapes(config).chain(head) {
         let array = read_weight(path, &file, config, &name)?;
         if array.shape != shape {
             return Err(SlmError::WeightShape {
@@ -125,6 +126,12 @@ fn read_weights(
                 name,
                 found: array.shape,
                 expected: shape,
+            });
+        }
+        if !array.data.iter().all(|value| value.is_finite()) {
+            return Err(SlmError::WeightNotFinite {
+                path: path.to_owned(),
+                name,
             });
         }
         weights.insert(name, array);

@@ -17,7 +17,8 @@ const DEVIATION: f32 = 0.05;
 /// Where a scratch model's vocabulary comes from.
 #[derive(Clone, Debug)]
 pub enum Vocabulary {
-    /// WordPiece, trained on the training texts, with at most this many entries.
+    /// WordPiece, trained on the training texts, with at most this many entries; words with
+    /// characters that find no room are unknown.
     Train {
         /// Upper bound of entries.
         size: usize,
@@ -81,7 +82,7 @@ pub(super) fn build<'t>(
         pad: tokens.pad() as usize,
     };
     let mut weights = Parameters::default();
-    for (index, (name, shape)) in names::shapes(&config).into_iter().enumerate() {
+    for (index, (name, shape)) in names::shapes(&config).enumerate() {
         let array = match (shape.len(), name.ends_with(".weight")) {
             (1, true) => Array::filled(&shape, 1.0),
             (1, false) => Array::filled(&shape, 0.0),

@@ -1,9 +1,10 @@
 //! AdamW over whole arrays, and over the few rows of a table that a training run ever touches.
 //!
-//! A vocabulary has tens of thousands of rows and a data set uses a few thousand of them. A row
-//! that was never touched has zero moments, so its AdamW step is the decay alone; that is kept as
-//! one running factor and applied when the row is first touched, or at the end. The result equals
-//! AdamW over the whole table (up to rounding) at a fraction of the memory traffic.
+//! A pretrained vocabulary has tens of thousands of rows, of which a data set may use a few thousand.
+//! A row that was never touched has zero moments, so its AdamW step is the decay alone; that is kept
+//! as one running factor and applied when the row is first touched, or at the end. The result is
+//! that of AdamW over the whole table but for rounding, with as much less memory traffic as rows are
+//! never touched: none of a vocabulary that was made from the same texts.
 //!
 //! Source: Loshchilov, Hutter, "Decoupled Weight Decay Regularization", 2019, Algorithm 2.
 

@@ -13,7 +13,8 @@ use crate::train::step::{Step, StepShape};
 /// First stream number of dropout masks; see [`Stream`].
 const DROPOUT: u64 = 1 << 42;
 
-/// Tokens that run at once: bounds the memory of a session whatever the batch and the texts are.
+/// Tokens that run at once, if more than one row does: bounds the memory of a session whatever the
+/// batch is, down to one row of the longest length.
 const TOKENS_AT_ONCE: usize = 8192;
 
 impl Trainer<'_> {
