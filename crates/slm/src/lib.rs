@@ -12,7 +12,7 @@
 //! ONNX Runtime runs. Start reading at [`train::train`], then [`graph`].
 //!
 //! Deliberately absent: metrics (`noisegate-records` has them), data files, printing, environment
-//! variables, downloads, and any knowledge of other noisegate crates.
+//! variables, downloads, and any knowledge of other noisegate crates but `noisegate-tokens`.
 
 #![deny(unsafe_code)] // but for `kernels::simd`, which says why
 

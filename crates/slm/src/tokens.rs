@@ -1,22 +1,16 @@
 //! Texts to token ids: a tokenizer from a `tokenizer.json`, or one trained on the given texts.
 //!
 //! Padding and truncation settings found in the file are dropped: batches are padded here, to the
-//! length their longest row needs.
+//! length their longest row needs, and texts are cut here, so that it is known which were.
+
+mod wordpiece;
 
 use std::path::Path;
 
-use tokenizers::models::wordpiece::{WordPiece, WordPieceTrainer, WordPieceTrainerBuilder};
-use tokenizers::normalizers::bert::BertNormalizer;
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{
-    AddedToken, NormalizedString, Normalizer as _, OffsetReferential, OffsetType,
-    PreTokenizedString, PreTokenizer as _, Tokenizer, Trainer as _, TruncationParams,
-};
+use noisegate_tokens::guarded;
+use tokenizers::{Encoding, PostProcessor as _, Tokenizer, TruncationParams};
 
 use crate::error::SlmError;
-
-const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 /// A tokenizer with the length its model can take.
 #[derive(Clone, Debug)]
@@ -47,14 +41,17 @@ impl Tokens {
     pub fn read(path: &Path, length_max: usize) -> Result<Self, SlmError> {
         let bytes = std::fs::read(path).map_err(SlmError::read(path))?;
         let place = path.display().to_string();
-        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| SlmError::Tokenizer {
+        let tokenizer = noisegate_tokens::read(&bytes).map_err(|problem| SlmError::Tokenizer {
             place: place.clone(),
-            reason: format!("{error}; it must be the file of the `tokenizers` library"),
+            reason: format!("{problem}; it must be the file of the `tokenizers` library"),
         })?;
         Self::new(tokenizer, length_max, &place)
     }
 
     /// Trains a WordPiece tokenizer on `texts`; the same texts give the same tokenizer.
+    ///
+    /// It has at most `vocabulary` entries, special tokens included: where the texts have more
+    /// characters than that, words with the rarest are unknown.
     ///
     /// # Errors
     /// [`SlmError::Tokenizer`] if the texts hold no words.
@@ -67,66 +64,7 @@ impl Tokens {
         vocabulary: usize,
         length_max: usize,
     ) -> Result<Self, SlmError> {
-        let failed = |reason: String| SlmError::Tokenizer {
-            place: "training a WordPiece vocabulary".to_owned(),
-            reason,
-        };
-        let normalizer = BertNormalizer::new(true, true, None, true);
-        let mut words = Vec::new();
-        for text in texts {
-            let mut normalized = NormalizedString::from(text);
-            normalizer
-                .normalize(&mut normalized)
-                .map_err(|error| failed(error.to_string()))?;
-            let mut split = PreTokenizedString::from(normalized);
-            BertPreTokenizer
-                .pre_tokenize(&mut split)
-                .map_err(|error| failed(error.to_string()))?;
-            let splits = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
-            words.extend(splits.into_iter().map(|(word, _, _)| word.to_owned()));
-        }
-        if words.is_empty() {
-            return Err(failed("the texts hold no words".to_owned()));
-        }
-        // Continuations are numbered here, in order: left to itself the trainer numbers them in
-        // the order of a hash map, and ties between merges would differ from run to run.
-        let mut inner: Vec<char> = words.iter().flat_map(|word| word.chars().skip(1)).collect();
-        inner.sort_unstable();
-        inner.dedup();
-        let numbered = SPECIAL.iter().map(|token| (*token).to_owned());
-        let numbered = numbered.chain(inner.iter().map(|c| format!("##{c}")));
-        let mut trainer: WordPieceTrainer = WordPieceTrainerBuilder::new()
-            .vocab_size(vocabulary)
-            .min_frequency(2)
-            .show_progress(false)
-            .special_tokens(
-                numbered
-                    .map(|token| AddedToken::from(token, true))
-                    .collect(),
-            )
-            .build();
-        trainer
-            .feed(words.iter(), |word| Ok(vec![word.to_owned()]))
-            .map_err(|error| failed(error.to_string()))?;
-        let mut model = WordPiece::default();
-        trainer
-            .train(&mut model)
-            .map_err(|error| failed(error.to_string()))?;
-        let mut tokenizer = Tokenizer::new(model);
-        let mut build = || -> tokenizers::Result<()> {
-            tokenizer.with_normalizer(Some(normalizer))?;
-            tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
-            let special = SPECIAL.map(|token| AddedToken::from(token, true));
-            tokenizer.add_special_tokens(special)?;
-            let id = |token: &str| tokenizer.token_to_id(token).unwrap_or_default();
-            let template = TemplateProcessing::builder()
-                .try_single("[CLS] $A [SEP]")?
-                .special_tokens(vec![("[CLS]", id("[CLS]")), ("[SEP]", id("[SEP]"))])
-                .build()?;
-            tokenizer.with_post_processor(Some(template));
-            Ok(())
-        };
-        build().map_err(|error| failed(error.to_string()))?;
+        let tokenizer = wordpiece::train(texts, vocabulary)?;
         Self::new(tokenizer, length_max, "trained on the given texts")
     }
 
@@ -137,11 +75,16 @@ impl Tokens {
         };
         tokenizer.with_padding(None);
         tokenizer
-            .with_truncation(Some(TruncationParams {
-                max_length: length_max,
-                ..TruncationParams::default()
-            }))
+            .with_truncation(None)
             .map_err(|error| failed(error.to_string()))?;
+        let frame = tokenizer.get_post_processor();
+        let frame = frame.map_or(0, |frame| frame.added_tokens(false));
+        if length_max <= frame {
+            return Err(failed(format!(
+                "it puts {frame} special tokens around a text of at most {length_max}; the model must take {} at least",
+                frame + 1
+            )));
+        }
         let find = |names: &[&str]| names.iter().find_map(|name| tokenizer.token_to_id(name));
         let pad = find(&["[PAD]", "<pad>"])
             .ok_or_else(|| failed("it has no `[PAD]` or `<pad>` token; add one".to_owned()))?;
@@ -188,17 +131,23 @@ impl Tokens {
         vocabulary.into_values().max().unwrap_or(0) as usize
     }
 
-    /// The `tokenizer.json` of this tokenizer.
+    /// The `tokenizer.json` of this tokenizer; for others it says at how many tokens texts are cut.
     ///
     /// # Errors
     /// [`SlmError::Tokenizer`] if the library cannot write it.
     pub fn to_json(&self) -> Result<String, SlmError> {
-        self.tokenizer
-            .to_string(false)
-            .map_err(|error| SlmError::Tokenizer {
-                place: "writing `tokenizer.json`".to_owned(),
-                reason: error.to_string(),
-            })
+        let truncation = TruncationParams {
+            max_length: self.length_max,
+            ..TruncationParams::default()
+        };
+        let mut tokenizer = self.tokenizer.clone();
+        let json = tokenizer
+            .with_truncation(Some(truncation))
+            .and_then(|tokenizer| tokenizer.to_string(false));
+        json.map_err(|error| SlmError::Tokenizer {
+            place: "writing `tokenizer.json`".to_owned(),
+            reason: error.to_string(),
+        })
     }
 
     /// Texts to ids, on all cores.
@@ -207,18 +156,22 @@ impl Tokens {
     /// [`SlmError::Tokenizer`] if the library refuses a text.
     pub fn encode<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Encoded>, SlmError> {
         let inputs: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let encodings = self
-            .tokenizer
-            .encode_batch_fast(inputs, true)
-            .map_err(|error| SlmError::Tokenizer {
-                place: "encoding texts".to_owned(),
-                reason: error.to_string(),
+        let encodings =
+            guarded(|| self.tokenizer.encode_batch_fast(inputs, true)).map_err(|reason| {
+                SlmError::Tokenizer {
+                    place: "encoding texts".to_owned(),
+                    reason,
+                }
             })?;
         let encoded = encodings.into_iter().map(|encoding| {
-            let ids = encoding.get_ids().to_vec();
+            let cut = encoding.len() > self.length_max;
+            let ids = match cut {
+                true => cut_to(&encoding, self.length_max),
+                false => encoding.get_ids().to_vec(),
+            };
             let mut inner = ids.iter().filter(|id| !self.special.contains(id));
             Encoded {
-                cut: !encoding.get_overflowing().is_empty(),
+                cut,
                 only_unknown: inner.all(|id| Some(*id) == self.unknown),
                 ids,
             }
@@ -227,8 +180,25 @@ impl Tokens {
     }
 }
 
+/// The ids without so many at the text's end, not its frame's, that `length_max` are left.
+fn cut_to(encoding: &Encoding, length_max: usize) -> Vec<u32> {
+    let of_text = encoding.get_sequence_ids();
+    let mut surplus = encoding.len().saturating_sub(length_max);
+    let mut ids: Vec<u32> = Vec::with_capacity(length_max);
+    for (id, sequence) in encoding.get_ids().iter().zip(&of_text).rev() {
+        match sequence {
+            Some(_) if surplus > 0 => surplus -= 1,
+            _ => ids.push(*id),
+        }
+    }
+    ids.reverse();
+    ids
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     const TEXTS: [&str; 4] = [
@@ -271,5 +241,85 @@ mod tests {
     fn texts_without_words_train_nothing() {
         let error = Tokens::train(["", "  "], 80, 16).unwrap_err().to_string();
         assert!(error.contains("no words"), "{error}");
+    }
+
+    #[test]
+    fn a_vocabulary_has_at_most_its_size() {
+        // Four hundred characters that are words, and as many that stand inside others.
+        let of = |from: u32| (0..400).filter_map(move |i| char::from_u32(from + i));
+        let words = of(0x4e00)
+            .zip(of(0x0980))
+            .map(|(a, b)| format!("{a} {a}{b}"));
+        let texts: Vec<String> = words.chain(["abab ab ab".to_owned()]).collect();
+        for size in [40, 300, 900] {
+            let tokens = Tokens::train(texts.iter().map(String::as_str), size, 16).unwrap();
+            assert!(
+                tokens.highest_id() < size,
+                "{size}: {}",
+                tokens.highest_id()
+            );
+            let known = tokens.encode(&["ab"]).unwrap();
+            assert!(!known[0].only_unknown, "{size}");
+        }
+    }
+
+    /// A trained tokenizer with something else in its file, read.
+    fn with(length_max: usize, edit: impl FnOnce(&mut Value)) -> Result<Tokens, SlmError> {
+        let trained = Tokens::train(TEXTS, 80, 16).unwrap().to_json().unwrap();
+        let mut json = serde_json::from_str(&trained).unwrap();
+        edit(&mut json);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        std::fs::write(&path, json.to_string()).unwrap();
+        Tokens::read(&path, length_max)
+    }
+
+    #[test]
+    fn a_text_is_cut_in_front_of_its_frame_and_without_one_too() {
+        let (long, short) = (TEXTS[0], "the bill");
+        let framed = with(6, |_| {}).unwrap().encode(&[long, short]).unwrap();
+        let bare = |json: &mut Value| json["post_processor"] = Value::Null;
+        let bare = with(6, bare).unwrap().encode(&[long, short]).unwrap();
+        let cut = |encoded: &[Encoded]| [encoded[0].cut, encoded[1].cut];
+        assert_eq!((cut(&framed), cut(&bare)), ([true, false], [true, false]));
+        let (framed, bare) = (&framed[0].ids, &bare[0].ids);
+        assert_eq!((framed.len(), bare.len()), (6, 6));
+        assert_eq!(framed[1..5], bare[..4]);
+        assert_eq!((framed[0], framed[5]), (2, 3));
+    }
+
+    #[test]
+    fn a_model_that_takes_no_more_than_the_frame_is_refused() {
+        for length_max in [0, 1, 2] {
+            let error = with(length_max, |_| {}).unwrap_err().to_string();
+            assert!(error.contains("must take 3 at least"), "{error}");
+        }
+        let tokens = with(3, |_| {}).unwrap();
+        assert_eq!(tokens.encode(&TEXTS).unwrap()[0].ids.len(), 3);
+    }
+
+    #[test]
+    fn a_strangers_file_is_read_within_bounds() {
+        let double = json!({ "type": "Replace", "pattern": { "String": "e" }, "content": "ee" });
+        let doubled = json!({ "type": "Sequence", "normalizers": vec![double; 36] });
+        let table = json!({ "type": "Precompiled", "precompiled_charsmap": "AAAA" });
+        for (normalizer, part) in [(doubled, "times as long"), (table, "`Precompiled`")] {
+            let error = with(16, |json| json["normalizer"] = normalizer).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        let tokens = with(16, |json| {
+            json["model"] = json!({
+                "type": "BPE", "dropout": 0.5, "unk_token": "[UNK]",
+                "vocab": { "[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4, "a": 5, "b": 6, "ab": 7 },
+                "merges": [["a", "b"]],
+            });
+        });
+        let tokens = tokens.unwrap();
+        for _ in 0..20 {
+            assert_eq!(
+                tokens.encode(&["ab ab ab"]).unwrap()[0].ids,
+                [2, 7, 7, 7, 3]
+            );
+        }
     }
 }

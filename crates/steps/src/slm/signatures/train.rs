@@ -151,6 +151,6 @@ fn scratch() -> Vec<ParamSpec> {
             .help("from scratch: width of the feed-forward layer"),
         ParamSpec::int("vocabulary", 300, 65_536)
             .default(8000)
-            .help("from scratch: entries of the WordPiece vocabulary"),
+            .help("from scratch: the most entries of the WordPiece vocabulary; words with characters too rare for it are unknown"),
     ]
 }
