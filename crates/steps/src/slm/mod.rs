@@ -6,6 +6,7 @@
 //! samples, model ─┬─ agree.rs ──────> the samples that the model agrees with, report
 //!                 └─ pseudo_label.rs > the samples with the model's labels, report
 //! scoring.rs  texts through a model
+//! telling.rs  what a log hears of training
 //! card.rs     what the model's folder says of it
 //! direct/     training and evaluation on a person's own files, without a workflow
 //! ```
@@ -21,6 +22,7 @@ mod pseudo_label;
 mod rows;
 mod scoring;
 mod signatures;
+mod telling;
 mod train;
 mod weigh;
 

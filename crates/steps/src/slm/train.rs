@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use noisegate_engine::{Input, Made, Step, StepContext, StepFailure};
 use noisegate_slm::{
     Base, CheckpointOptions, ClassWeights, Example, Freeze, Head, Hooks, Lora, Precision, Progress,
-    Schedule, ScratchConfig, SlmError, Summary, Task, TrainOptions, TrainingData, Vocabulary,
-    runtime, train,
+    Schedule, ScratchConfig, SlmError, Task, TrainOptions, TrainingData, Vocabulary, runtime,
+    train,
 };
 use noisegate_workflow::Unit;
 
 use super::card::card;
-use super::{Train, bad_input, failure, heads, reads_private, rows, tenths, weigh};
+use super::telling::{Told, note, say_tenths, tell};
+use super::{Train, bad_input, failure, heads, reads_private, rows, weigh};
 use crate::llm::pinned_folder;
 use crate::with::With;
 
@@ -56,98 +57,6 @@ impl Step for Train {
             port: "model".to_owned(),
             path,
         }])
-    }
-}
-
-/// How far a log of private records has told of the run.
-#[derive(Clone, Copy, Default)]
-struct Told {
-    /// The last stage, of how many.
-    stage: (usize, usize),
-    /// Its last step.
-    step: usize,
-    /// Its steps.
-    steps: usize,
-}
-
-impl Told {
-    /// The tenths of the stage that are new with a step.
-    fn next(&mut self, progress: &Progress) -> impl Iterator<Item = u64> + use<> {
-        let same = self.stage == progress.stage;
-        let before = if same { self.step } else { 0 };
-        *self = Self {
-            stage: progress.stage,
-            step: before.max(progress.step),
-            steps: progress.steps,
-        };
-        tenths(before, self.step, self.steps)
-    }
-
-    /// Those that are left when patience ends a run: when it did is not told.
-    fn rest(self) -> impl Iterator<Item = u64> {
-        let steps = Some(self.steps).filter(|steps| *steps > 0);
-        steps
-            .into_iter()
-            .flat_map(move |steps| tenths(self.step, steps, steps))
-    }
-}
-
-/// Of private records the log holds public facts: no loss, and as many lines for any number of
-/// steps.
-fn say_tenths(
-    context: &StepContext<'_>,
-    (stage, stages): (usize, usize),
-    tenths: impl Iterator<Item = u64>,
-) {
-    for tenth in tenths {
-        context.progress(tenth, 100, &format!("training {stage}/{stages}, percent"));
-    }
-}
-
-fn tell(context: &StepContext<'_>, progress: &Progress) {
-    let (stage, stages) = progress.stage;
-    let mut what = format!(
-        "epoch {}/{}, loss {:.3}, {:.0} rows/s, {:.0} s left",
-        progress.epoch,
-        progress.epochs,
-        progress.loss,
-        progress.rows_per_second,
-        progress.seconds_left
-    );
-    if stages > 1 {
-        what = format!("stage {stage}/{stages}, {what}");
-    }
-    if let Some(validation) = progress.validation {
-        what += &format!(", held out: loss {:.3}", validation.loss);
-        if let Some(accuracy) = validation.accuracy {
-            what += &format!(", right {accuracy:.3}");
-        }
-    }
-    context.progress(progress.step as u64, progress.steps as u64, &what);
-}
-
-fn note(context: &StepContext<'_>, summary: &Summary) {
-    let say = |count: usize, what: &str| {
-        if count > 0 {
-            context.note(format!("{count} of the texts {what}"));
-        }
-    };
-    say(
-        summary.cut,
-        "were longer than `tokens_max`; their ends were not seen",
-    );
-    say(summary.only_unknown, "hold no token the model knows");
-    if !summary.empty_labels.is_empty() {
-        context.note(format!(
-            "no examples of `{}`",
-            summary.empty_labels.join("`, `")
-        ));
-    }
-    if let Some(validation) = summary.validation {
-        context.note(format!(
-            "kept the weights of epoch {}, held-out loss {:.4}",
-            summary.kept_epoch, validation.loss
-        ));
     }
 }
 
@@ -367,32 +276,6 @@ fn helpers(inputs: &[Input], head_of: &[usize]) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_run_that_stops_early_tells_as_many_tenths_as_any() {
-        for stop in [1, 7, 40, 41] {
-            let mut told = Told::default();
-            let mut said = Vec::new();
-            for step in 1..=stop {
-                let progress = Progress {
-                    stage: (1, 1),
-                    epoch: 1,
-                    epochs: 1,
-                    step,
-                    steps: 41,
-                    loss: 0.0,
-                    learning_rate: 0.0,
-                    rows_per_second: 0.0,
-                    seconds_left: 0.0,
-                    validation: None,
-                };
-                said.extend(told.next(&progress));
-            }
-            said.extend(told.rest());
-            assert_eq!(said, (1..=10).map(|it| 10 * it).collect::<Vec<_>>());
-        }
-        assert_eq!(Told::default().rest().count(), 0);
-    }
 
     #[test]
     fn class_weights_have_a_form() {
