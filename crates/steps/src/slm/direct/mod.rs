@@ -94,7 +94,7 @@ pub fn train(
         &step,
         super::train_signature(),
         inputs,
-        beside(out),
+        &beside(out),
         bench,
         |made| keep(one(made, "model")?, out),
     )
@@ -141,12 +141,11 @@ pub fn evaluate(
     let step = Evaluate {
         onnxruntime: bench.onnxruntime.clone(),
     };
-    let place = std::env::temp_dir();
     run(
         &step,
         super::evaluate_signature(),
         inputs,
-        place,
+        &std::env::temp_dir(),
         bench,
         |made| {
             let report = one(made, "report")?;
