@@ -58,6 +58,10 @@ pub struct SlmTrain {
     /// Write the run down in this file now and then; if it exists, go on from there.
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
+    /// The column that says whose text it is, such as `patient_id`: `--validation-share` holds back
+    /// all texts of a person or none.
+    #[arg(long, value_name = "COLUMN")]
+    pub unit_column: Option<String>,
     /// Threads; by default one a core.
     #[arg(long, value_name = "N", value_parser = super::threads)]
     pub threads: Option<usize>,

@@ -38,16 +38,13 @@ fn train(place: &Place, what: &SlmTrain) -> Result<(), Exit> {
             files.push(named(text, released));
         }
     }
+    let reading = Reading {
+        unit_column: what.unit_column.clone(),
+        ..reading(&what.rows)
+    };
     let (base, checkpoint) = (what.base.as_deref(), what.checkpoint.as_deref());
     with_bars(place, what.threads, with, "train", |bench| {
-        direct::train(
-            &files,
-            &reading(&what.rows),
-            base,
-            checkpoint,
-            &what.out,
-            bench,
-        )
+        direct::train(&files, &reading, base, checkpoint, &what.out, bench)
     })?;
     println!("{}", what.out.display());
     Ok(())
@@ -146,6 +143,7 @@ fn reading(rows: &SlmRows) -> Reading {
     Reading {
         text_column: rows.text_column.clone(),
         label_column: rows.label_column.clone(),
+        unit_column: None,
         labels: rows.labels.clone(),
     }
 }

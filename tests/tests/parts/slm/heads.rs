@@ -107,7 +107,17 @@ fn a_patients_records_are_held_back_together_or_not_at_all() {
     story.write("topics.jsonl", of(1));
     let told = story.tell(&["run", "workflow.toml"]);
     super::refused(&told, 2, &["`validation_share` is 0.1", "one privacy unit"]);
+    let by_hand = [
+        "topics.jsonl",
+        "--unit-column",
+        "patient",
+        "--validation-share",
+        "0.1",
+    ];
+    let told = train(&story, "model", &by_hand);
+    super::refused(&told, 2, &["`validation_share` is 0.1", "one privacy unit"]);
     story.write("topics.jsonl", of(10));
+    good(train(&story, "model", &by_hand));
     good(story.tell(&["run", "workflow.toml"]));
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use noisegate_engine::{Input, StepFailure};
 use noisegate_records::{self as records, Columns, LabelForm, LabelSet, ReadOptions};
 use noisegate_slm::Task;
-use noisegate_workflow::{FilePath, PlannedData, RelativeTo};
+use noisegate_workflow::{FilePath, PlannedData, RelativeTo, Unit};
 
 use super::{Reading, RowsFile};
 use crate::slm::{bad_input, rows};
@@ -37,7 +37,7 @@ pub(super) fn input(
         },
         format: None,
         private: false,
-        unit: None,
+        unit: reading.unit_column.clone().map(Unit::Column),
         units_public: None,
         labels: None,
         text_column: reading.text_column.clone(),

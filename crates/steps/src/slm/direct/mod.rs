@@ -44,6 +44,8 @@ pub struct Reading {
     pub text_column: String,
     /// The column with the label.
     pub label_column: String,
+    /// The column with the privacy unit, if training is to know it.
+    pub unit_column: Option<String>,
     /// The labels; if empty, those that occur in a head's files.
     pub labels: Vec<String>,
 }
