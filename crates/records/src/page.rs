@@ -278,7 +278,7 @@ fn subgroups(out: &mut String, report: &EvaluationReport) {
         .iter()
         .map(|group| {
             vec![
-                group.name.clone(),
+                group.shown(),
                 group.rows.to_string(),
                 format!("{:.3}", group.accuracy.score),
                 between(&group.accuracy),

@@ -116,7 +116,7 @@ pub fn render_report(report: &EvaluationReport) -> String {
             .iter()
             .map(|group| {
                 vec![
-                    group.name.clone(),
+                    group.shown(),
                     group.rows.to_string(),
                     score(group.accuracy.score),
                     between(&group.accuracy),

@@ -18,6 +18,16 @@ pub struct Subgroup {
     pub macro_f1: f64,
 }
 
+impl Subgroup {
+    /// The name as a table shows it.
+    pub(crate) fn shown(&self) -> String {
+        match self.name.as_str() {
+            "" => "(none)".to_owned(),
+            name => name.to_owned(),
+        }
+    }
+}
+
 /// Scores each group, the largest first. `groups` names the group of each prediction.
 ///
 /// # Errors

@@ -97,6 +97,9 @@ fn groups_may_be_empty_or_numbers() {
         .collect();
     names.sort_unstable();
     assert_eq!(names, ["", "2.5", "7", "north"], "{scores}");
+    let table = [&score[..4], &["--group-column", "ward"]].concat();
+    let told = good(story.tell(&table));
+    assert!(told.out.contains("(none)"), "{}", told.out);
 }
 
 #[test]
