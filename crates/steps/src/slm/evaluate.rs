@@ -181,11 +181,11 @@ fn declared(records: &Input, head: &Head) -> Head {
 fn labelled(records: &Input, head: &Head, column: Option<&str>) -> Result<Vec<Known>, StepFailure> {
     let declared = matches!(records, Input::Data { .. });
     let mut known = Vec::new();
-    let beside = rows::Beside {
+    let more = rows::MoreColumns {
         unit: false,
         group: column,
     };
-    for mut row in rows::read(records, head.task, beside)? {
+    for mut row in rows::read(records, head.task, more)? {
         // Scores are of labels; how sure a teacher was of them is not asked.
         row.shares = None;
         if let Some(target) = rows::target(&row, head, declared)? {

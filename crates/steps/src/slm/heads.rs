@@ -8,7 +8,7 @@ use noisegate_engine::{Input, StepFailure};
 use noisegate_slm::model::heads::ONLY_HEAD;
 use noisegate_slm::{Head, Task};
 
-use super::rows::{self, Beside, Row};
+use super::rows::{self, MoreColumns, Row};
 
 /// Heads, and the place of each input's head among them.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ struct Asked {
 }
 
 /// Training asks whose a text is: validation is about other people.
-const UNITS: Beside<'_> = Beside {
+const UNITS: MoreColumns<'_> = MoreColumns {
     unit: true,
     group: None,
 };

@@ -65,7 +65,7 @@ impl Row {
 
 /// What to read of a data set beside texts and labels.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Beside<'c> {
+pub(super) struct MoreColumns<'c> {
     /// The privacy unit, if the data set declares a column of it.
     pub unit: bool,
     /// The column with this name, to group by.
@@ -76,20 +76,24 @@ pub(super) struct Beside<'c> {
 ///
 /// # Errors
 /// [`StepFailure::BadInput`] with file and line; the row itself is never quoted.
-pub(super) fn read(input: &Input, task: Task, beside: Beside<'_>) -> Result<Vec<Row>, StepFailure> {
+pub(super) fn read(
+    input: &Input,
+    task: Task,
+    more: MoreColumns<'_>,
+) -> Result<Vec<Row>, StepFailure> {
     let (data, path) = match input {
         Input::Data { data, path, .. } => (data, path),
-        Input::Path { path, .. } => return read_samples(path, beside.group),
+        Input::Path { path, .. } => return read_samples(path, more.group),
     };
     let options = ReadOptions {
         columns: Columns {
             text: data.text_column.clone(),
             label: Some(data.label_column.clone()),
             unit: match &data.unit {
-                Some(Unit::Column(column)) if beside.unit => Some(column.clone()),
+                Some(Unit::Column(column)) if more.unit => Some(column.clone()),
                 _ => None,
             },
-            group: beside.group.map(str::to_owned),
+            group: more.group.map(str::to_owned),
         },
         kind: data.format.map(|format| file_kind(path, format)),
         labels: match task {
