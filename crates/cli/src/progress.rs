@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use noisegate_engine::{Event, Observer};
 
 use crate::exit::Exit;
-use crate::show::plain;
+use crate::show::{plain, plain_line};
 
 /// Draws bars on a terminal; elsewhere prints a line when a step starts and ends.
 pub struct Bars {
@@ -31,7 +31,7 @@ impl Bars {
     }
 
     fn say(&self, line: &str) {
-        let line = &plain(line);
+        let line = &plain_line(line);
         if self.quiet {
         } else if self.on_terminal {
             let _ = self.all.println(line);
@@ -67,7 +67,7 @@ impl Bars {
             ));
         }
         bar.set_position(done);
-        bar.set_message(plain(what));
+        bar.set_message(plain_line(what));
     }
 
     /// The last line of a text, where a bar can hold it; all of it is in the log.

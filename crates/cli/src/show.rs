@@ -29,6 +29,11 @@ pub fn plain(text: &str) -> String {
     plain
 }
 
+/// As [`plain`], in one line.
+pub fn plain_line(text: &str) -> String {
+    plain(text).replace('\n', "\\n")
+}
+
 /// Control characters, and those that turn the direction of writing.
 fn steers(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -140,7 +145,7 @@ pub fn json_line(value: &impl Serialize) -> Result<(), Exit> {
 
 /// An aligned table; the first row is the heading.
 pub fn table(rows: &[Vec<String>]) -> String {
-    let plain_row = |row: &Vec<String>| row.iter().map(|cell| plain(cell)).collect();
+    let plain_row = |row: &Vec<String>| row.iter().map(|cell| plain_line(cell)).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(plain_row).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
@@ -192,6 +197,12 @@ mod tests {
         assert_eq!(
             plain("a\u{1b}[2J\u{9b}1m\r\n\tb\u{7}\u{202e}c"),
             "a\\u{1b}[2J\\u{9b}1m\\r\n\tb\\u{7}\\u{202e}c"
+        );
+        assert_eq!(
+            table(&[vec!["a\nnoisegate: all fine".to_owned()]])
+                .lines()
+                .count(),
+            1
         );
         let text = shown("a = \"\u{1b}]0;title\u{7}\"\r\nb = \"\u{9b}2J\"\r\n");
         assert!(

@@ -250,13 +250,26 @@ pub(crate) fn read_rehearsed(payload: &[u8]) -> Result<Rehearsal, Malformed> {
     let mut from = Reader::new(payload);
     let (fuel_used, norm) = (from.u64()?, f64::from_bits(from.u64()?));
     let failed = from.u8()? != 0;
-    let problem = from.text()?.to_owned();
+    let problem = one_line(from.text()?);
     from.end()?;
     Ok(Rehearsal {
         problem: failed.then_some(problem),
         fuel_used,
         norm,
     })
+}
+
+/// A guest's words as one line, so that none of them passes for a line of this program.
+fn one_line(text: &str) -> String {
+    let breaks = |letter: char| letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}');
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match breaks(letter) {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line
 }
 
 /// A worker's refusal, which only ever speaks of public things.
@@ -287,7 +300,7 @@ fn refused_as_engine(problem: &str) -> Vec<u8> {
 pub(crate) fn read_refused(payload: &[u8], call: &'static str) -> Result<SandboxError, Malformed> {
     let mut from = Reader::new(payload);
     let tag = from.u8()?;
-    let text = from.text()?.to_owned();
+    let text = one_line(from.text()?);
     from.end()?;
     Ok(match tag {
         0 => SandboxError::Engine { problem: text },
@@ -355,4 +368,32 @@ fn read_limits(from: &mut Reader<'_>) -> Result<Limits, Malformed> {
         };
     }
     Ok(limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_forges_no_line_of_this_program() {
+        let message = "no\nnoisegate: all fine\r\u{2028}noisegate: done \u{1b}[2J".to_owned();
+        let call = "start";
+        let sent = refused(&SandboxError::Guest { call, message });
+        let told = read_refused(&sent, call).unwrap().to_string();
+        assert!(
+            !told.contains(|it: char| it.is_control() || it == '\u{2028}'),
+            "{told:?}"
+        );
+        assert!(
+            told.contains("no\\nnoisegate: all fine\\r\\u{2028}"),
+            "{told}"
+        );
+        let seen = Rehearsal {
+            problem: Some("no\nnoisegate: all fine".to_owned()),
+            fuel_used: 1,
+            norm: 0.0,
+        };
+        let told = read_rehearsed(&rehearsed(&seen)).unwrap().problem.unwrap();
+        assert_eq!(told, "no\\nnoisegate: all fine");
+    }
 }

@@ -60,7 +60,7 @@ pub fn inspect(which: &GuestWhich) -> Result<(), Exit> {
 }
 
 fn line(what: &str, says: impl std::fmt::Display) {
-    println!("{what:<9} {}", show::plain(&says.to_string()));
+    println!("{what:<9} {}", show::plain_line(&says.to_string()));
 }
 
 fn print(found: &Inspection, plugin: Option<&Plugin>) {

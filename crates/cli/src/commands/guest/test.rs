@@ -115,7 +115,7 @@ fn print(trial: &Trial, tried: &Tried) {
     );
     for (number, rehearsal) in tried.rehearsals.iter().enumerate() {
         if let Some(problem) = &rehearsal.problem {
-            let problem = show::plain(problem);
+            let problem = show::plain_line(problem);
             println!("record    {}: counts as zero: {problem}", number + 1);
         }
     }
@@ -125,7 +125,7 @@ fn print(trial: &Trial, tried: &Tried) {
         let more = if shown.len() < text.len() { " …" } else { "" };
         println!(
             "output    {} ({} bytes)\n{}{more}",
-            show::plain(&file.name),
+            show::plain_line(&file.name),
             file.data.len(),
             show::plain(shown.trim_end())
         );
