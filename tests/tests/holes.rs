@@ -245,18 +245,64 @@ fn an_export_overwrites_nothing_and_stays_out_of_the_home_folder() {
         ("home/new/ledger.db", "below the home folder"),
         ("gone/../home/x", "climbs"),
     ] {
-        story.write("export.toml", with_export(path));
-        refused(
-            &story.tell(&["run", "export.toml"]),
-            2,
-            &["export `samples`", why],
-        );
+        story.write("export.toml", with_export("out/samples.jsonl"));
+        let set = format!("exports.samples={path}");
+        for command in ["check", "run"] {
+            refused(
+                &story.tell(&[command, "export.toml", "--set", &set]),
+                2,
+                &["export `samples`", why],
+            );
+        }
     }
     assert_eq!(
         std::fs::read_to_string(story.path().join("victim.jsonl")).unwrap(),
         "precious"
     );
     assert!(!story.path().join("home/runs").exists(), "nothing ran");
+}
+
+/// Only the operator leads an export out of the workflow's folder or among the plugins, also
+/// where what is there already is a link.
+#[cfg(unix)]
+#[test]
+fn a_workflow_file_writes_to_its_own_folder_alone() {
+    let story = gated::story(&ROWS.repeat(6));
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), story.path().join("link")).unwrap();
+    let plugins = story.path().join("plugins");
+    std::fs::rename(&plugins, story.path().join("extensions")).unwrap();
+    let workflow = std::fs::read_to_string(story.path().join("gated.toml")).unwrap();
+    let tell = |command: &str, more: &[&str]| {
+        let line = [&["--plugins", "extensions", command, "export.toml"], more].concat();
+        gated::tell(&story, &line)
+    };
+    let absolute = elsewhere.path().join("counts.bin").display().to_string();
+    for (path, why) in [
+        ("link/new/counts.bin", "out of the workflow file's folder"),
+        ("extensions/mine/plugin.toml", "into the folder of plugins"),
+        (absolute.as_str(), "export-outside"),
+        ("../counts.bin", "export-outside"),
+        ("out/.profile", "export-outside"),
+        ("plugins/mine/plugin.toml", "export-outside"),
+    ] {
+        story.write("export.toml", workflow.replace("out/counts.bin", path));
+        for command in ["check", "plan", "run"] {
+            let told = tell(command, &[]);
+            refused(&told, 2, &[why, "--set", "exports.counts=PATH"]);
+        }
+    }
+    story.write("export.toml", workflow);
+    let set = format!("exports.counts={absolute}");
+    let plan = tell("plan", &["--set", &set]);
+    assert!(
+        plan.out
+            .contains(&format!("writes `count.counts` to `{absolute}`")),
+        "{}",
+        plan.out
+    );
+    assert_eq!(tell("run", &["--set", &set]).code, Some(0));
+    assert!(elsewhere.path().join("counts.bin").exists());
 }
 
 #[cfg(unix)]

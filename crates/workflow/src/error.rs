@@ -210,6 +210,10 @@ pub enum Problem {
         port: String,
         data: DataName,
     },
+    #[error(
+        "export `{export}` to `{path}` leads out of the workflow file's folder, to a hidden place, or among plugins"
+    )]
+    ExportOutside { export: String, path: String },
     #[error("`{path}` is written by two exports")]
     SameExportPath { path: String },
     #[error("an export can only write what a step made, not `{artifact}`")]

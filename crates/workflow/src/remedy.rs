@@ -53,6 +53,7 @@ impl Problem {
             Self::UnknownParam { .. } => "unknown-step-param",
             Self::MissingParam { .. } => "missing-param",
             Self::MissingLabels { .. } => "missing-labels",
+            Self::ExportOutside { .. } => "export-outside",
             Self::SameExportPath { .. } => "same-export-path",
             Self::ExportsNoOutput { .. } => "exports-no-output",
             Self::PrivateDataLeavesSite { .. } => "private-data-leaves-site",
@@ -177,6 +178,9 @@ impl Problem {
             Self::MissingParam { param, help, .. } => format!("add `{param}` to its `with`: {help}"),
             Self::MissingLabels { data, .. } => format!(
                 "add `labels = [\"…\"]` or a labels file to `[data.{data}]`; labels are never read from private rows"
+            ),
+            Self::ExportOutside { export, .. } => format!(
+                "write a path below the workflow file, without `..`, a part that begins with `.` or one that is `plugins`, such as `out/{export}`; whoever runs the workflow may lead it elsewhere with `--set exports.{export}=PATH`"
             ),
             Self::SameExportPath { .. } => "write one of them elsewhere".into(),
             Self::ExportsNoOutput { .. } => "write `from = \"STEP.PORT\"`".into(),

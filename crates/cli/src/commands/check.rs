@@ -1,11 +1,11 @@
 //! `check`, `plan`, `graph`: everything about a workflow that needs no run.
 
 use noisegate_steps::resolve;
-use noisegate_workflow::{ArtifactId, Plan};
+use noisegate_workflow::{ArtifactId, Plan, PlannedExport};
 use serde_json::json;
 
 use crate::args::{CheckWhich, Place, Which};
-use crate::commands::budget;
+use crate::commands::{budget, exports};
 use crate::exit::Exit;
 use crate::project::{self, Project};
 use crate::show;
@@ -15,6 +15,7 @@ pub fn check(place: &Place, check: &CheckWhich) -> Result<(), Exit> {
     let which = &check.which;
     let project = open(place, which)?;
     let plan = &project.checked.plan;
+    is_ready(place, &project)?;
     let outlook = budget::outlook(place, &project)?;
     let read = if check.rows {
         rows(place, &project)?
@@ -67,13 +68,14 @@ fn rows(place: &Place, project: &Project) -> Result<Vec<String>, Exit> {
 pub fn plan(place: &Place, which: &Which) -> Result<(), Exit> {
     let project = open(place, which)?;
     let plan = &project.checked.plan;
+    is_ready(place, &project)?;
     let outlook = budget::outlook(place, &project)?;
     if which.json {
         let mut value = serde_json::to_value(plan).map_err(Exit::failed)?;
         value["outlook"] = serde_json::to_value(&outlook).map_err(Exit::failed)?;
         return show::json_line(&value);
     }
-    print!("{}", describe(plan));
+    print!("{}{}", describe(plan), exported(&project));
     if !outlook.is_empty() {
         println!();
     }
@@ -105,6 +107,22 @@ fn open(place: &Place, which: &Which) -> Result<Project, Exit> {
         show::diagnostics(&project.checked.warnings, false);
     }
     Ok(project)
+}
+
+/// Where the exports go.
+fn exported(project: &Project) -> String {
+    let exports = project.checked.plan.exports.iter();
+    let line = |export: &PlannedExport| {
+        let path = export.path.resolve(&project.folder).display().to_string();
+        let path = show::plain_line(&path);
+        format!("\na run writes `{}` to `{path}`\n", export.from)
+    };
+    exports.map(line).collect()
+}
+
+/// What a run would find before its first step: where exports go.
+fn is_ready(place: &Place, project: &Project) -> Result<(), Exit> {
+    exports::check(project, &place.home)
 }
 
 /// Steps, labels and budget as text.

@@ -4,7 +4,7 @@ pub mod audit;
 pub mod budget;
 pub mod check;
 pub mod doctor;
-pub mod export;
+pub mod exports;
 pub mod guest;
 pub mod ledger;
 pub mod privacy;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::args::{Place, ReportWhich};
 use crate::commands::audit::AUDIT_FILE;
-use crate::commands::{export, ledger, runs};
+use crate::commands::{exports, ledger, runs};
 use crate::exit::Exit;
 use crate::project;
 use crate::show;
@@ -67,7 +67,7 @@ pub fn report(place: &Place, which: &ReportWhich) -> Result<(), Exit> {
     }
     let path = match &which.out {
         Some(out) => {
-            export::file(out, &place.home, &html(&found))?;
+            exports::write::file(out, &place.home, &html(&found))?;
             out.clone()
         }
         None => {

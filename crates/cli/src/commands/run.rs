@@ -1,6 +1,5 @@
 //! `run`: check, resolve, drive, export, and say what was gained and what it cost.
 
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,11 +8,9 @@ use noisegate_engine::state::Ending;
 use noisegate_engine::{Limits, Outcome, RunFolder, StepFailure, Store, drive};
 use noisegate_steps::llm::served;
 use noisegate_steps::{Tools, machine, registry, resolve};
-use noisegate_workflow::Plan;
 
 use crate::args::{Place, RunWhich};
-use crate::commands::export::{self, is_former_export};
-use crate::commands::runs;
+use crate::commands::{exports, runs};
 use crate::exit::Exit;
 use crate::progress::Bars;
 use crate::project;
@@ -34,6 +31,13 @@ pub fn run(place: &Place, run: &RunWhich) -> Result<(), Exit> {
     if !lacks.is_empty() {
         return Err(Exit::Wrong(lacks.join("\nnoisegate: ")));
     }
+    std::fs::create_dir_all(&place.home).map_err(|error| {
+        Exit::Failed(format!(
+            "could not make the home folder `{}`: {error}; choose another with `--home DIR`",
+            place.home.display()
+        ))
+    })?;
+    exports::check(&project, &place.home)?;
     let cores = run.cores.unwrap_or_else(available_cores);
     let tools = Tools {
         onnxruntime,
@@ -42,7 +46,6 @@ pub fn run(place: &Place, run: &RunWhich) -> Result<(), Exit> {
         cache: place.home.join("cache"),
         environment,
     };
-    check_exports(plan, &project.folder, &place.home)?;
     let store = Store::new(place.home.join("store"));
     let folder =
         RunFolder::create(&place.home, &stamp(SystemTime::now()), plan).map_err(Exit::failed)?;
@@ -63,7 +66,7 @@ pub fn run(place: &Place, run: &RunWhich) -> Result<(), Exit> {
     )
     .map_err(Exit::failed)?;
     end(&folder, &outcome)?;
-    export::all(
+    exports::write::all(
         plan,
         &outcome.artifacts,
         &store,
@@ -97,51 +100,6 @@ fn end(folder: &RunFolder, outcome: &Outcome) -> Result<(), Exit> {
         }
         (None, Ending::Failed) => Err(Exit::Failed(format!("run `{name}` failed{besides}"))),
     }
-}
-
-/// Refuses, before anything runs, an export that would overwrite something or write
-/// below the home folder: a workflow file must not be able to reach a ledger.
-fn check_exports(plan: &Plan, workflow_folder: &Path, home: &Path) -> Result<(), Exit> {
-    let made = std::fs::create_dir_all(home).and_then(|()| home.canonicalize());
-    let home = made.map_err(|error| {
-        Exit::Failed(format!(
-            "could not make the home folder `{}`: {error}; choose another with `--home DIR`",
-            home.display()
-        ))
-    })?;
-    for export in &plan.exports {
-        let to = export.path.resolve(workflow_folder);
-        let refuse = |why: &str| {
-            Err(Exit::Wrong(format!(
-                "export `{}` to `{}` is refused: {why}",
-                export.name,
-                to.display()
-            )))
-        };
-        let taken = to.symlink_metadata().is_ok() && !is_former_export(&home, &to);
-        if taken {
-            return refuse("something is there already; move it away or choose another path");
-        }
-        let above = to
-            .ancestors()
-            .skip(1)
-            .find_map(|above| above.canonicalize().ok());
-        let climbs = to
-            .components()
-            .any(|part| part == std::path::Component::ParentDir);
-        let missing = to
-            .parent()
-            .is_some_and(|parent| !parent.as_os_str().is_empty() && !parent.exists());
-        if above.is_some_and(|above| above.starts_with(&home)) {
-            return refuse(
-                "it lies below the home folder, which holds ledgers and private artifacts",
-            );
-        }
-        if climbs && missing {
-            return refuse("it climbs through a folder that is not there; make the folder first");
-        }
-    }
-    Ok(())
 }
 
 /// The one place where a served model's key enters.

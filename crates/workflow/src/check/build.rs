@@ -9,7 +9,7 @@ use crate::artifact::ArtifactId;
 use crate::catalog::{Catalog, OutputSpec, PortType};
 use crate::name::PortName;
 use crate::plan::{Artifact, Budget, Input, Plan, PlannedData, PlannedExport, PlannedStep};
-use crate::workflow::{DataSet, Workflow};
+use crate::workflow::{DataSet, FilePath, RelativeTo, Workflow};
 
 use super::budget::Charges;
 use super::labels::Labels;
@@ -36,10 +36,19 @@ impl Proven<'_> {
             .exports
             .iter()
             .map(|export| {
+                let path = export.path.given()?;
+                // Only a path that was typed as such starts, and may lead, elsewhere.
+                let relative_to = match path.place.is_override() {
+                    true => RelativeTo::WorkingFolder,
+                    false => RelativeTo::WorkflowFile,
+                };
                 Some(PlannedExport {
                     name: export.name.value.clone(),
                     from: export.from.value()?.clone(),
-                    path: export.path.value()?.clone(),
+                    path: FilePath {
+                        relative_to,
+                        ..path.value.clone()
+                    },
                 })
             })
             .collect();

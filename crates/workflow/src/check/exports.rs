@@ -1,4 +1,6 @@
-//! Only what is public goes out.
+//! Only what is public goes out, and only to where its path may lead.
+
+use std::path::{Component, Path};
 
 use crate::artifact::ArtifactId;
 use crate::diagnostics::Report;
@@ -20,6 +22,14 @@ pub(super) fn check(scope: Scope<'_>, labels: &Labels, report: &mut Report) {
         let Some(path) = export.path.given() else {
             continue;
         };
+        if !path.place.is_override() && leads_out(&path.value.text) {
+            let (export, path_of) = (export.name.value.to_string(), path.value.text.clone());
+            let problem = Problem::ExportOutside {
+                export,
+                path: path_of,
+            };
+            report.error(path.place, problem);
+        }
         let ending = path.value.text.rsplit('.').next().unwrap_or_default();
         if OTHERS.contains(&ending.to_ascii_lowercase().as_str()) {
             let path_of = path.value.text.clone();
@@ -34,6 +44,20 @@ pub(super) fn check(scope: Scope<'_>, labels: &Labels, report: &mut Report) {
             report.error_with(path.place, Problem::SameExportPath { path: written }, see);
         }
     }
+}
+
+/// Whether a path that a stranger may have written leads to where things lie that somebody relies
+/// on: out of the workflow file's folder, to what is hidden, or to where plugins are looked for.
+fn leads_out(path: &str) -> bool {
+    let mut parts = Path::new(path).components();
+    parts.any(|part| match part {
+        Component::CurDir => false,
+        Component::Normal(name) => {
+            let name = name.to_string_lossy();
+            name.starts_with('.') || name.eq_ignore_ascii_case("plugins")
+        }
+        _ => true,
+    })
 }
 
 fn source(scope: Scope<'_>, export: &Export, labels: &Labels, report: &mut Report) {
