@@ -12,6 +12,8 @@ mod budget;
 mod lost_ledgers;
 #[path = "parts/models.rs"]
 mod models;
+#[path = "bad_input/outputs.rs"]
+mod outputs;
 #[path = "bad_input/set_cap.rs"]
 mod set_cap;
 #[path = "parts/slm.rs"]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use noisegate_workflow::{ArtifactId, Cores, Label, Plan, PlannedStep, StepName};
 use serde::Serialize;
@@ -46,7 +46,8 @@ pub struct Outcome {
     pub ending: Ending,
     /// Where each step stood at the end.
     pub steps: BTreeMap<String, StepState>,
-    /// Wall-clock seconds of each step that ended well.
+    /// Wall-clock seconds of each step that ended well; whole ones, rounded up, if it read private
+    /// records.
     pub seconds: BTreeMap<String, f64>,
     /// What was made, by `step.port`.
     pub artifacts: BTreeMap<String, Artifact>,
@@ -118,7 +119,7 @@ impl<'a> Driver<'a> {
         let mut failure = None;
 
         let mut actions = state.next_actions();
-        let mut interrupt = tokio::time::interval(std::time::Duration::from_millis(100));
+        let mut interrupt = tokio::time::interval(Duration::from_millis(100));
         let mut interrupted = false;
         let mut asked_to_stop = false;
         // Made once: a signal between two rounds of the loop must not be lost.
@@ -195,6 +196,9 @@ impl<'a> Driver<'a> {
         });
         let inputs = gather(step, environment, made);
         let to_driver = self.to_driver.clone();
+        let private = inputs
+            .as_ref()
+            .is_ok_and(|inputs| inputs.0.values().flatten().any(Input::is_private));
         scope.spawn(move || {
             let began = Instant::now();
             let work =
@@ -210,7 +214,7 @@ impl<'a> Driver<'a> {
             let _ = to_driver.send(Ended {
                 step: index,
                 result,
-                seconds: began.elapsed().as_secs_f64(),
+                seconds: told(began.elapsed(), private),
             });
         });
     }
@@ -229,7 +233,7 @@ impl<'a> Driver<'a> {
             Ending::Interrupted => "interrupted",
         };
         self.log.record(&Event::RunFinished {
-            seconds: self.log.seconds(),
+            seconds: self.log.seconds().into(),
             outcome: name.to_owned(),
         });
         let names = self.plan.steps.iter().map(|step| step.name.to_string());
@@ -243,6 +247,13 @@ impl<'a> Driver<'a> {
             unrecorded: None,
         }
     }
+}
+
+/// A duration in seconds as it is told; in whole ones, rounded up, of a step that reads private
+/// records: how long it looked at one may depend on what it says.
+fn told(duration: Duration, private: bool) -> f64 {
+    let seconds = duration.as_secs_f64();
+    if private { seconds.ceil() } else { seconds }
 }
 
 /// Waits for Ctrl-C or, on Unix, for the signal that a service manager sends.

@@ -108,7 +108,7 @@ pub enum Event {
     StepFinished {
         /// The step.
         step: String,
-        /// Wall-clock seconds.
+        /// Wall-clock seconds; whole ones, rounded up, if it read private records.
         seconds: f64,
         /// What it made.
         artifacts: Vec<Told>,
@@ -122,7 +122,7 @@ pub enum Event {
     },
     /// The run ended.
     RunFinished {
-        /// Wall-clock seconds.
+        /// Wall-clock seconds, rounded up.
         seconds: f64,
         /// `done`, `failed` or `interrupted`.
         outcome: String,
@@ -148,7 +148,8 @@ pub struct EventLog<'a> {
 
 #[derive(Serialize)]
 struct Line<'a> {
-    /// Milliseconds since the run began.
+    /// Milliseconds since the run began, to the second, rounded up: from finer ones the durations of
+    /// steps that read private records could be told.
     at_ms: u128,
     #[serde(flatten)]
     event: &'a Event,
@@ -179,7 +180,7 @@ impl<'a> EventLog<'a> {
     pub fn record(&self, event: &Event) {
         self.observer.saw(event);
         let line = Line {
-            at_ms: self.began.elapsed().as_millis(),
+            at_ms: 1000 * u128::from(self.seconds()),
             event,
         };
         let Ok(mut text) = serde_json::to_string(&line) else {
@@ -191,8 +192,8 @@ impl<'a> EventLog<'a> {
         }
     }
 
-    /// Seconds since the log was opened.
-    pub fn seconds(&self) -> f64 {
-        self.began.elapsed().as_secs_f64()
+    /// Seconds since the log was opened, rounded up.
+    pub fn seconds(&self) -> u32 {
+        u32::try_from(self.began.elapsed().as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
     }
 }

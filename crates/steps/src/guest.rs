@@ -185,8 +185,10 @@ impl GuestStep {
         public: &[File],
     ) -> Result<Session, StepFailure> {
         let site = self.sites.join(context.step.site.as_str());
-        let isolation = policy::isolation(&site).map_err(StepFailure::Refused)?;
-        let guest = load(&self.plugin, context.cores, isolation)?;
+        let policy = policy::read(&site).map_err(StepFailure::Refused)?;
+        let accepted = policy.accept(&self.plugin, &site);
+        accepted.map_err(StepFailure::Refused)?;
+        let guest = load(&self.plugin, context.cores, policy.isolation)?;
         let with = &context.step.with;
         let config = mechanism
             .terms

@@ -111,7 +111,8 @@ fn sandbox(place: &Place) -> Vec<Finding> {
             continue;
         }
         let name = format!("policy of site {}", site.file_name().to_string_lossy());
-        let checked = policy::isolation(&site.path()).and_then(|isolation| {
+        let checked = policy::read(&site.path()).and_then(|policy| {
+            let isolation = policy.isolation;
             let missing = isolation.required.without(layers);
             match missing.is_empty() {
                 true => Ok(format!(
