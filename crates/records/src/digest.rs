@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Record, Result};
+use crate::{Compression, Error, Record, Result, source};
 
 /// SHA-256 of a file's bytes as they stand on disk.
 ///
@@ -14,7 +14,10 @@ use crate::{Error, Record, Result};
 /// [`Error::Missing`], [`Error::Read`].
 pub fn digest_file(path: &Path) -> Result<[u8; 32]> {
     let file = File::open(path).map_err(|source| Error::read(path, source))?;
-    let mut reader = BufReader::new(file);
+    digest(path, BufReader::new(file))
+}
+
+fn digest(path: &Path, mut reader: impl Read) -> Result<[u8; 32]> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -26,6 +29,14 @@ pub fn digest_file(path: &Path) -> Result<[u8; 32]> {
         }
         hasher.update(&buffer[..count]);
     }
+}
+
+/// SHA-256 of a file's bytes once they are unpacked: the same for the same rows, however packed.
+///
+/// # Errors
+/// [`Error::Missing`], [`Error::Read`], which a damaged package gives too.
+pub fn digest_unpacked(path: &Path, compression: Compression) -> Result<[u8; 32]> {
+    digest(path, source::open(path, compression)?)
 }
 
 /// SHA-256 of records in their order, independent of file format and compression.
@@ -68,6 +79,34 @@ mod tests {
         for (i, a) in digests.iter().enumerate() {
             assert!(digests[..i].iter().all(|b| b != a));
         }
+    }
+
+    #[test]
+    fn a_packed_file_has_the_digest_of_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = b"{\"text\":\"a\",\"label\":\"b\"}\n";
+        let (half, rest) = rows.split_at(9);
+        let mut gzip = Vec::new();
+        // Two members one after the other are one file, as for `gzip -d`.
+        for part in [half, rest] {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+            std::io::Write::write_all(&mut encoder, part).unwrap();
+            gzip.extend(encoder.finish().unwrap());
+        }
+        let zstd = zstd::encode_all(&rows[..], 19).unwrap();
+        let path = folder.path().join("rows");
+        for (bytes, compression) in [
+            (rows.to_vec(), Compression::Plain),
+            (gzip.clone(), Compression::Gzip),
+            (zstd, Compression::Zstd),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let digest = digest_unpacked(&path, compression).unwrap();
+            assert_eq!(digest[..], Sha256::digest(rows)[..]);
+        }
+        std::fs::write(&path, &gzip[..gzip.len() - 4]).unwrap();
+        assert!(digest_unpacked(&path, Compression::Gzip).is_err());
     }
 
     #[test]

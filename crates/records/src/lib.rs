@@ -36,7 +36,7 @@ mod units;
 mod writer;
 
 pub use atomic::{AtomicFile, write_atomic};
-pub use digest::{digest_file, digest_records};
+pub use digest::{digest_file, digest_records, digest_unpacked};
 pub use error::{Error, Result};
 pub use format::{Compression, FileKind, Format};
 pub use labels::{DeclaredRows, LABEL_BYTES_MAX, LabelSet};

@@ -49,7 +49,7 @@ impl Step for GuestStep {
         rehearse(&mut session, context, &mechanism)?;
 
         let mut account = Account::open(&self.sites.join(context.step.site.as_str()))?;
-        let charged = digest(mechanism.records.path())?;
+        let charged = digest(mechanism.records)?;
         let order = Order {
             data: charged,
             data_set: mechanism.data_set(),
@@ -83,7 +83,7 @@ impl Step for GuestStep {
         });
 
         let units = read_units(mechanism.records).map_err(after_the_charge)?;
-        if digest(mechanism.records.path())? != charged {
+        if digest(mechanism.records)? != charged {
             return Err(StepFailure::Refused(format!(
                 "`{}` was changed while the step was reading it; nothing is released, and the \
                  charge stays; run again when nobody writes to the file",

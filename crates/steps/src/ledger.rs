@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use noisegate_engine::StepFailure;
-use noisegate_engine::store::digest_of;
+use noisegate_engine::{Input, StepFailure};
 use noisegate_ledger::{
     Digest, Error, Ledger, OpenOptions, Outcome, PublicKey, Request, begun, verify,
 };
+use noisegate_records::digest_unpacked;
 use noisegate_sandbox::File;
 use serde::{Deserialize, Serialize};
+
+use crate::resolve::kind_of;
 
 pub use noisegate_ledger::Cap;
 
@@ -236,16 +238,22 @@ pub fn name_of(data: &Path) -> String {
         .to_string()
 }
 
-/// SHA-256 of the private file, which is read as opaque bytes for that alone.
+/// SHA-256 of the private file, unpacked, which is read as opaque bytes for that alone: packed
+/// another way it is the same data (decision 003).
 ///
 /// # Errors
-/// [`StepFailure::BadInput`] if it cannot be read.
-pub fn digest(data: &Path) -> Result<Digest, StepFailure> {
-    let read = |error: &dyn std::fmt::Display| {
-        StepFailure::BadInput(format!("could not read `{}`: {error}", data.display()))
+/// [`StepFailure::BadInput`] if it cannot be read or unpacked.
+pub fn digest(input: &Input) -> Result<Digest, StepFailure> {
+    let Input::Data { data, path, .. } = input else {
+        return Err(StepFailure::Failed(
+            "a data set was expected here".to_owned(),
+        ));
     };
-    let text = digest_of(data).map_err(|error| read(&error))?;
-    text.parse().map_err(|error: String| read(&error))
+    let bad = |error| StepFailure::BadInput(format!("data set `{}`: {error}", data.name));
+    let kind = kind_of(data, path).map_err(bad)?;
+    digest_unpacked(path, kind.compression)
+        .map(Digest)
+        .map_err(bad)
 }
 
 /// Several files as the one output that a charge seals.

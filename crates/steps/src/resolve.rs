@@ -255,6 +255,14 @@ pub(crate) fn file_kind(path: &Path, format: Format) -> FileKind {
     }
 }
 
+/// The declared format, or what the name says, and how the file is packed.
+pub(crate) fn kind_of(data: &PlannedData, path: &Path) -> records::Result<FileKind> {
+    match data.format {
+        Some(format) => Ok(file_kind(path, format)),
+        None => FileKind::of_path(path),
+    }
+}
+
 /// A labelled row of a data set; its label is one of the declared ones.
 #[derive(Debug, Clone)]
 pub struct Row {
