@@ -8,6 +8,8 @@ mod served;
 mod accountant;
 #[path = "bad_input/budget.rs"]
 mod budget;
+#[path = "bad_input/judged.rs"]
+mod judged;
 #[path = "bad_input/lost_ledgers.rs"]
 mod lost_ledgers;
 #[path = "parts/models.rs"]

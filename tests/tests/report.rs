@@ -103,15 +103,16 @@ fn a_release_served_again_is_reported_as_such() {
 
 /// A charge of an earlier run is not this one's, though step, rate and queries are the same.
 #[test]
-fn a_refused_run_is_shown_with_no_charge_and_cannot_be_audited() {
+fn a_run_that_ended_before_its_charge_is_shown_without_one_and_cannot_be_audited() {
     let story = done();
-    let workflow = std::fs::read_to_string(story.path().join("gated.toml")).unwrap();
-    let asked = "privacy = { epsilon = 2.0";
-    assert!(workflow.contains(asked));
-    let more = workflow.replace(asked, "privacy = { epsilon = 3.9");
-    story.write("gated.toml", more);
+    let manifest = story.path().join("plugins/counter/plugin.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let fuel = "fuel_per_unit = 10000000";
+    assert!(text.contains(fuel));
+    let starved = text.replace(fuel, "fuel_per_unit = 1");
+    std::fs::write(&manifest, starved).unwrap();
     let told = gated::tell(&story, &["run", "gated.toml"]);
-    assert_eq!(told.code, Some(3), "{}{}", told.out, told.err);
+    assert_eq!(told.code, Some(2), "{}{}", told.out, told.err);
     let report = gated::tell(&story, &["report", "--json"]).out;
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["outcome"], "failed");

@@ -38,19 +38,20 @@ pub enum Error {
         source: io::Error,
     },
     /// The charge does not fit under the cap.
-    #[error("data set `{data_set}`: this run asks for epsilon {asked:.4}; with the {spent:.4} spent before that makes {together:.4}, above the cap of {} (delta {:e}); {}, or raise the cap with `noisegate ledger set-cap`", cap.epsilon.get(), cap.delta.get(), what_fits(*fits))]
+    #[error("data set `{data_set}`: at the cap's delta of {:e} this run asks for epsilon {asked:.4}; with the {spent:.4} spent before that makes {together:.4}, above the cap of {}; {}, or raise the cap with `noisegate ledger set-cap`", cap.delta.get(), cap.epsilon.get(), what_fits(*fits))]
     OverCap {
         /// The data set.
         data_set: String,
         /// Epsilon of the charges so far, at the cap's delta.
         spent: f64,
-        /// Epsilon of this request alone.
+        /// Epsilon of this request alone, at the cap's delta.
         asked: f64,
         /// Epsilon of both together.
         together: f64,
         /// The cap.
         cap: Cap,
-        /// Epsilon of the largest request of the same kind (more noise, same steps) that would fit.
+        /// Epsilon, at the cap's delta, of the largest request of the same kind (more noise, same
+        /// steps) that would fit.
         fits: Option<f64>,
     },
     /// The accountant cannot price a request.
@@ -323,7 +324,7 @@ fn what_fits(epsilon: Option<f64>) -> String {
     match epsilon {
         // Rounded down: what is promised to fit must fit.
         Some(epsilon) => format!(
-            "with more noise a request of up to epsilon {:.4} would fit",
+            "with more noise a request of up to epsilon {:.4} at that delta would fit",
             (epsilon * 1e4).floor() / 1e4
         ),
         None => "no request of this kind fits any more, whatever its noise".to_owned(),

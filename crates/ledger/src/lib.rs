@@ -58,4 +58,4 @@ pub use noted::begun;
 pub use price::{Cap, Spent};
 pub use request::{OUTPUT_BYTES_MAX, Outcome, Request, Reservation, Sealed};
 pub use session::SessionId;
-pub use verify::{DataSet, Standing, Verified, verify};
+pub use verify::{DataSet, Prospect, Standing, Verified, verify};

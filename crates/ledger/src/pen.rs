@@ -209,7 +209,7 @@ impl Pen<'_> {
                     asked: alone.map_err(|source| unpriced(data_set, source))?.epsilon,
                     together,
                     cap: *cap,
-                    fits: price::largest_that_fits(&before, &request.events, caps),
+                    fits: price::largest_that_fits(&before, &request.events, caps, cap.delta),
                 });
             }
         }

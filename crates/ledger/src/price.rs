@@ -231,10 +231,13 @@ pub(crate) fn put_in_force(caps: &mut Vec<Cap>, new: Cap) {
 
 /// The epsilon, alone, of the largest request like this one that would still fit: the same steps
 /// with more noise. `None` if none does, however noisy.
+///
+/// - `delta`: at which that epsilon is told.
 pub(crate) fn largest_that_fits(
     charges: &[Made<'_>],
     request: &[Event],
     caps: &[Cap],
+    delta: Delta,
 ) -> Option<f64> {
     let accounts: Vec<Account> = caps
         .iter()
@@ -247,8 +250,7 @@ pub(crate) fn largest_that_fits(
             with.add(Made::now(&with_noise(log2))).is_ok() && with.fits()
         })
     })?;
-    let cap = caps.last()?;
-    let alone = accountant::epsilon(&with_noise(least), cap.delta).ok()?;
+    let alone = accountant::epsilon(&with_noise(least), delta).ok()?;
     Some(alone.epsilon)
 }
 

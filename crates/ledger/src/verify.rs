@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use noisegate_privacy::Event;
+use noisegate_privacy::{Delta, Event};
 use serde::Serialize;
 
 use crate::Digest;
@@ -64,22 +64,52 @@ pub struct Standing {
     pub largest: Option<f64>,
 }
 
-impl Verified {
-    /// What `charge` would mean for a data set, as the ledger stands; `None` if it has no cap.
+/// A data set before a charge: what a ledger holds of it, and what else is made before that one.
+#[derive(Debug, Clone, Copy)]
+pub struct Prospect<'a> {
+    /// The data set's name.
+    pub data_set: &'a str,
+    /// Every cap that a charge must fit under, the one set last at the end.
+    pub in_force: &'a [Cap],
+    /// Charges of the ledger, also of other data sets.
+    pub charges: &'a [Charge],
+    /// Charges of this data set that this program makes on top of them.
+    pub planned: &'a [Vec<Event>],
+}
+
+impl Prospect<'_> {
+    /// What `charge` would mean, made by this program; `None` without a cap.
     ///
-    /// A request that was answered before is served again and charged nothing.
-    pub fn standing(&self, data_set: &str, charge: &[Event]) -> Option<Standing> {
-        let account = self.data_sets.iter().find(|set| set.name == data_set)?;
-        let before = made(self.charges.iter(), data_set);
+    /// - `delta`: at which the largest is told.
+    pub fn standing(&self, charge: &[Event], delta: Delta) -> Option<Standing> {
+        let mut before = made(self.charges.iter(), self.data_set);
+        before.extend(self.planned.iter().map(|events| Made::now(events)));
         let mut all = before.clone();
         all.push(Made::now(charge));
         let with = |cap: &Cap| price::guaranteed(&all, *cap).ok();
         let fits = |cap: &Cap| with(cap).is_some_and(|together| together <= cap.epsilon.get());
         Some(Standing {
-            together: with(&account.cap).filter(|together| together.is_finite()),
-            fits: account.in_force.iter().all(fits),
-            largest: price::largest_that_fits(&before, charge, &account.in_force),
+            together: with(self.in_force.last()?).filter(|together| together.is_finite()),
+            fits: self.in_force.iter().all(fits),
+            largest: price::largest_that_fits(&before, charge, self.in_force, delta),
         })
+    }
+}
+
+impl Verified {
+    /// What `charge` would mean for a data set, as the ledger stands, the largest at the cap's
+    /// delta; `None` if it has no cap.
+    ///
+    /// A request that was answered before is served again and charged nothing.
+    pub fn standing(&self, data_set: &str, charge: &[Event]) -> Option<Standing> {
+        let account = self.data_sets.iter().find(|set| set.name == data_set)?;
+        let prospect = Prospect {
+            data_set,
+            in_force: &account.in_force,
+            charges: &self.charges,
+            planned: &[],
+        };
+        prospect.standing(charge, account.cap.delta)
     }
 }
 

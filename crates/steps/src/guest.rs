@@ -16,20 +16,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use noisegate_engine::store::files_below;
 use noisegate_engine::{Event, Input, Made, Step, StepContext, StepFailure};
-use noisegate_sandbox::{
-    Digest, File, Progress, Randomness, SandboxError, Session, TextRecord, Unit,
-};
+use noisegate_sandbox::{File, Progress, Randomness, SandboxError, Session, TextRecord, Unit};
 use noisegate_workflow::{Charge, PortType};
-use serde_json::json;
 
+use crate::guest_request::{parameters_digest, public_files};
 use crate::guest_terms::{Terms, component, load};
 use crate::ledger::{Account, Answer, Cap, Order, digest, name_of};
-use crate::plugin::{Component, Output, Plugin};
+use crate::plugin::{Output, Plugin};
 use crate::policy;
 use crate::resolve::{Row, read_data};
-use crate::samples;
 use crate::schedule::Schedule;
 
 /// Runs one guest plugin.
@@ -44,7 +40,7 @@ impl Step for GuestStep {
     fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
         let mechanism = Mechanism::of(context, &self.plugin)?;
         // Read once: the answer is sealed under the digest of what the guest was given.
-        let public = public_files(context)?;
+        let public = public_files(&context.inputs)?;
         let mut session = self.start(context, &mechanism, &public)?;
         rehearse(&mut session, context, &mechanism)?;
 
@@ -57,7 +53,12 @@ impl Step for GuestStep {
             unit: mechanism.unit()?,
             events: session.events(u64::from(mechanism.terms.steps)),
             guest: component(&self.plugin)?.sha256.parse().map_err(bad_input)?,
-            parameters: parameters_digest(context, component(&self.plugin)?, &public),
+            parameters: parameters_digest(
+                context.step,
+                &context.inputs,
+                component(&self.plugin)?,
+                &public,
+            ),
             note: format!("run {}, step {}", context.run, context.step.name),
         };
         let answer = account.reserve(order, context.cancel, || {
@@ -296,82 +297,6 @@ fn read_units(records: &Input) -> Result<Vec<Unit>, StepFailure> {
         .collect())
 }
 
-/// Every file of the public inputs as `port/relative/path`.
-fn public_files(context: &StepContext<'_>) -> Result<Vec<File>, StepFailure> {
-    let mut files = Vec::new();
-    for (port, inputs) in &context.inputs.0 {
-        for input in inputs {
-            let (path, pinned) = match input {
-                Input::Path { path, pinned, .. } => (path, pinned),
-                Input::Data { data, .. } if data.private => continue,
-                Input::Data { data, .. } => {
-                    let name = format!("{port}/{}.jsonl", data.name);
-                    let data = samples::to_json_lines(&samples::read(input)?)?.into_bytes();
-                    files.push(File { name, data });
-                    continue;
-                }
-            };
-            let found = if !pinned.is_empty() {
-                // A plugin's folder may hold, or be made to name, anything: only pinned
-                // content goes to the public side.
-                pinned
-                    .iter()
-                    .map(|name| (name.clone(), path.join(name)))
-                    .collect()
-            } else if path.is_dir() {
-                files_below(path).map_err(failed)?
-            } else {
-                vec![(
-                    path.file_name()
-                        .unwrap_or_default()
-                        .to_string_lossy()
-                        .into_owned(),
-                    path.clone(),
-                )]
-            };
-            for (relative, file) in found {
-                let data = fs::read(&file).map_err(failed)?;
-                files.push(File {
-                    name: format!("{port}/{relative}"),
-                    data,
-                });
-            }
-        }
-    }
-    Ok(files)
-}
-
-/// Pins everything but the data and the guest: parameters, labels, public inputs, and the limits
-/// of a private instance, which decide whether a unit counts.
-///
-/// The names of the step and of the run are no part of it: they do not change the output.
-fn parameters_digest(
-    context: &StepContext<'_>,
-    component: &Component,
-    public: &[File],
-) -> noisegate_ledger::Digest {
-    let step = json!({
-        "with": context.step.with, "charge": context.step.charge,
-        "fuel": component.fuel_per_unit, "memory": component.memory_bytes_max,
-    });
-    let mut pinned = vec![step.to_string()];
-    for input in context.inputs.all("records") {
-        if let Input::Data { data, labels, .. } = input {
-            pinned.push(
-                json!({
-                    "labels": labels, "unit": data.unit, "units_public": data.units_public,
-                    "text": data.text_column, "label": data.label_column, "format": data.format,
-                })
-                .to_string(),
-            );
-        }
-    }
-    for file in public {
-        pinned.push(format!("{} {}", file.name, Digest::of(&file.data)));
-    }
-    noisegate_ledger::Digest::of(pinned.join("\n").as_bytes())
-}
-
 pub(crate) fn defect(what: &str) -> StepFailure {
     StepFailure::Failed(format!(
         "{what}; `check` should have refused this workflow, please report it"
@@ -390,12 +315,12 @@ pub(crate) fn before_the_charge(error: SandboxError) -> StepFailure {
     }
 }
 
-fn failed(error: impl Into<Failure>) -> StepFailure {
+pub(crate) fn failed(error: impl Into<Failure>) -> StepFailure {
     error.into().0
 }
 
 /// Errors that mean that the step could not do its work.
-struct Failure(StepFailure);
+pub(crate) struct Failure(StepFailure);
 
 impl From<SandboxError> for Failure {
     fn from(error: SandboxError) -> Self {

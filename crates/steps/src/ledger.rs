@@ -6,6 +6,7 @@
 //! <home>/sites/clinic/site.pub     its public half, for auditors
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs::{File as Lock, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use noisegate_engine::{Input, StepFailure};
 use noisegate_ledger::{
-    Digest, Error, Ledger, OpenOptions, Outcome, PublicKey, Request, begun, verify,
+    Digest, Error, Ledger, OpenOptions, Outcome, PublicKey, Request, Verified, begun, verify,
 };
 use noisegate_records::digest_unpacked;
 use noisegate_sandbox::File;
@@ -164,32 +165,9 @@ impl Account {
     /// knows, so it is refused whatever the file.
     fn refuse_second_site(&self, data_set: &str, data: Digest) -> Result<(), StepFailure> {
         let sites = self.folder.parent().unwrap_or(Path::new("."));
-        let unreadable = |error: std::io::Error| {
-            StepFailure::Refused(format!(
-                "could not read `{}`: {error}; nothing was charged, make it readable: the \
-                 ledgers of all its sites are looked at before a charge",
-                sites.display()
-            ))
-        };
-        for entry in std::fs::read_dir(sites).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let other = entry.path();
-            if other == self.folder || !other.is_dir() {
-                continue;
-            }
-            let ledger = other.join(LEDGER_FILE);
-            if !begun(&ledger).map_err(refused)? {
-                continue;
-            }
-            let key = PublicKey::beside(&other.join(KEY_FILE)).map_err(refused)?;
-            let verified = verify(&ledger, &key, None).map_err(refused)?;
-            let named = verified.data_sets.iter().any(|set| set.name == data_set);
-            if named || verified.charges.iter().any(|charge| charge.data == data) {
-                return Err(StepFailure::Refused(format!(
-                    "`{data_set}` is charged by site `{}` already; one data set has one site, \
-                     name that one in the workflow",
-                    entry.file_name().to_string_lossy()
-                )));
+        for (site, ledger) in ledgers(sites, Some(&self.folder))? {
+            if charged_elsewhere(&ledger, data_set, Some(data)) {
+                return Err(StepFailure::Refused(second_site(data_set, &site)));
             }
         }
         Ok(())
@@ -219,6 +197,57 @@ impl Account {
             .map_err(refused)?;
         unpack(&self.ledger.release(&sealed).map_err(refused)?)
     }
+}
+
+/// Every ledger that was begun below `sites`, by site, verified; but not that of the folder `but`.
+///
+/// # Errors
+/// [`StepFailure::Refused`] if one is not whole or gone, or cannot be looked for.
+pub(crate) fn ledgers(
+    sites: &Path,
+    but: Option<&Path>,
+) -> Result<BTreeMap<String, Verified>, StepFailure> {
+    let unreadable = |error: std::io::Error| {
+        StepFailure::Refused(format!(
+            "could not read `{}`: {error}; nothing was charged, make it readable: the ledgers of \
+             all its sites are looked at before a charge",
+            sites.display()
+        ))
+    };
+    let mut found = BTreeMap::new();
+    let entries = match std::fs::read_dir(sites) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.map_err(unreadable)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(unreadable)?;
+        let folder = entry.path();
+        if but == Some(&folder) || !folder.is_dir() {
+            continue;
+        }
+        let ledger = folder.join(LEDGER_FILE);
+        if begun(&ledger).map_err(refused)? {
+            let key = PublicKey::beside(&folder.join(KEY_FILE)).map_err(refused)?;
+            let verified = verify(&ledger, &key, None).map_err(refused)?;
+            found.insert(entry.file_name().to_string_lossy().into_owned(), verified);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether another site's ledger speaks of that file, or of the same data.
+pub(crate) fn charged_elsewhere(ledger: &Verified, data_set: &str, data: Option<Digest>) -> bool {
+    let mut charges = ledger.charges.iter();
+    ledger.data_sets.iter().any(|set| set.name == data_set)
+        || charges.any(|charge| Some(charge.data) == data)
+}
+
+/// Why a site may not charge what another one does.
+pub(crate) fn second_site(data_set: &str, owner: &str) -> String {
+    format!(
+        "`{data_set}` is charged by site `{owner}` already; one data set has one site, name that \
+         one in the workflow"
+    )
 }
 
 /// Stops here if the run is to stop.
@@ -303,125 +332,4 @@ fn refused(error: Error) -> StepFailure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packed_outputs_unpack_to_the_same_bytes() {
-        let files = vec![
-            File {
-                name: "samples.jsonl".to_owned(),
-                data: b"{\"text\":\"\xc3\xa4\"}\n".to_vec(),
-            },
-            File {
-                name: "empty".to_owned(),
-                data: Vec::new(),
-            },
-            File {
-                name: "binary".to_owned(),
-                data: (0..=255).collect(),
-            },
-        ];
-        let again = unpack(&pack(&files).unwrap()).unwrap();
-        assert!(
-            files
-                .iter()
-                .zip(&again)
-                .all(|(one, two)| one.name == two.name && one.data == two.data)
-        );
-        assert_eq!(files.len(), again.len());
-    }
-
-    fn order() -> Order {
-        Order {
-            data: Digest::of(b"data"),
-            data_set: "/notes.jsonl".to_owned(),
-            cap: Cap {
-                epsilon: noisegate_privacy::Epsilon::new(4.0).unwrap(),
-                delta: noisegate_privacy::Delta::new(1e-5).unwrap(),
-            },
-            unit: "record".to_owned(),
-            events: vec![noisegate_privacy::Event::Gaussian {
-                sigma: 9.0,
-                count: 1,
-            }],
-            guest: Digest::of(b"guest"),
-            parameters: Digest::of(b"parameters"),
-            note: "run 1, step count".to_owned(),
-        }
-    }
-
-    fn entries(site: &Path) -> usize {
-        let key = PublicKey::beside(&site.join(KEY_FILE)).unwrap();
-        verify(&site.join(LEDGER_FILE), &key, None)
-            .unwrap()
-            .entries
-            .len()
-    }
-
-    #[test]
-    fn nothing_is_charged_once_the_run_is_to_stop() {
-        let home = tempfile::tempdir().unwrap();
-        let site = home.path().join("clinic");
-        let mut account = Account::open(&site).unwrap();
-        let stopped = account.reserve(order(), &AtomicBool::new(true), || ());
-        assert!(matches!(stopped, Err(StepFailure::Cancelled)));
-        assert_eq!(entries(&site), 1);
-        let going = account.reserve(order(), &AtomicBool::new(false), || ());
-        assert!(matches!(going, Ok(Answer::Charged(_))));
-    }
-
-    #[test]
-    fn a_wait_for_others_is_told_and_ends_when_the_run_is_to_stop() {
-        let home = tempfile::tempdir().unwrap();
-        let site = home.path().join("clinic");
-        let mut account = Account::open(&site).unwrap();
-        let turn = Lock::create(home.path().join(".turn")).unwrap();
-        turn.lock().unwrap();
-        // Told of the wait, the person stops the run.
-        let cancel = AtomicBool::new(false);
-        let stopped = account.reserve(order(), &cancel, || cancel.store(true, Ordering::Relaxed));
-        assert!(matches!(stopped, Err(StepFailure::Cancelled)));
-        assert_eq!(entries(&site), 1);
-        // Told of the wait, the other lets go.
-        let told = || turn.unlock().unwrap();
-        let going = account.reserve(order(), &AtomicBool::new(false), told);
-        assert!(matches!(going, Ok(Answer::Charged(_))));
-    }
-
-    #[test]
-    fn another_sites_ledger_that_is_gone_is_no_new_budget() {
-        let home = tempfile::tempdir().unwrap();
-        let (one, other) = (home.path().join("clinic"), home.path().join("clinic2"));
-        let going = AtomicBool::new(false);
-        let mut account = Account::open(&one).unwrap();
-        account.reserve(order(), &going, || ()).unwrap();
-        drop(account);
-        // What a crash may have left of the public key is no reason to refuse.
-        std::fs::write(one.join(PUBLIC_KEY_FILE), "").unwrap();
-        for (lose, part) in [
-            (false, "charged by site `clinic` already"),
-            (true, "is gone"),
-        ] {
-            if lose {
-                std::fs::remove_file(one.join(LEDGER_FILE)).unwrap();
-            }
-            match Account::open(&other)
-                .unwrap()
-                .reserve(order(), &going, || ())
-            {
-                Err(StepFailure::Refused(why)) => assert!(why.contains(part), "{why}"),
-                _ => panic!("a second budget"),
-            }
-            assert_eq!(entries(&other), 1);
-        }
-    }
-
-    #[test]
-    fn a_damaged_output_is_refused() {
-        assert!(matches!(
-            unpack(b"[{\"name\":\"x\",\"hex\":\"zz\"}]"),
-            Err(StepFailure::Refused(_))
-        ));
-    }
-}
+mod tests;

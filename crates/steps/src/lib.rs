@@ -5,6 +5,7 @@
 //!                                         │
 //!                                         └────registry.rs──> Registry (what the engine runs)
 //! guest.rs   `guest:NAME`                       sandbox + gate + ledger
+//! outlook.rs what a plan would be charged, and whether it would be refused
 //! trial.rs   a guest on a developer's sample       sandbox + gate, nothing charged
 //! audit/      canaries through the same gate       noisegate-audit
 //! llm/        `llm:cluster|judge|augment|pretrain`   candle, or a served model
@@ -26,10 +27,12 @@ pub mod audit;
 pub mod catalog;
 pub mod error;
 pub mod guest;
+mod guest_request;
 pub mod guest_terms;
 pub mod ledger;
 pub mod llm;
 pub mod machine;
+pub mod outlook;
 pub mod plugin;
 pub mod policy;
 pub mod registry;

@@ -2,14 +2,19 @@
 //! sets, folders of plugins. Everything public is looked at before a run starts,
 //! so that a missing file costs nothing; private rows are not read here.
 
+mod rows;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use noisegate_engine::{FileId, Input, StepFailure};
-use noisegate_records::{self as records, Columns, Compression, FileKind, LabelSet, ReadOptions};
-use noisegate_workflow::{ArtifactId, Format, Labels, Plan, PlannedData, Unit};
+use noisegate_engine::{FileId, Input};
+use noisegate_records::{FileKind, LabelSet};
+use noisegate_workflow::{ArtifactId, Labels, Plan, PlannedData};
 
 use crate::plugin::{Plugin, Plugins};
+
+pub use rows::{Row, read_data, read_documents};
+pub(crate) use rows::{file_kind, kind_of};
 
 /// One thing that a plan needs and this machine lacks.
 pub type Lack = String;
@@ -49,26 +54,12 @@ pub fn resolve(
         };
         match secrets.check(plugin) {
             Ok(()) => {
-                let input = Input::Path {
-                    name: artifact.id.to_string(),
-                    path: plugin.files(),
-                    pinned: plugin.pinned(),
-                    private: false,
-                };
-                resolved.insert(artifact.id.clone(), input);
+                resolved.insert(artifact.id.clone(), plugin_input(&artifact.id, plugin));
             }
             Err(lack) => lacks.push(lack),
         }
     }
-    for step in &plan.steps {
-        let guest = step
-            .uses
-            .strip_prefix("guest:")
-            .and_then(|name| plugins.get(name));
-        if let Some(Err(lack)) = guest.map(|guest| secrets.check(guest)) {
-            lacks.push(lack);
-        }
-    }
+    lacks.extend(secrets.unfit_guests(plan, plugins));
     if lacks.is_empty() {
         Ok(resolved)
     } else {
@@ -118,6 +109,14 @@ impl<'a> Secrets<'a> {
         })
     }
 
+    /// Why a guest of the plan may not run, for each that may not.
+    fn unfit_guests(&self, plan: &Plan, plugins: &Plugins) -> Vec<Lack> {
+        let steps = plan.steps.iter();
+        let names = steps.filter_map(|step| step.uses.strip_prefix("guest:"));
+        let guests = names.filter_map(|name| plugins.get(name));
+        guests.filter_map(|guest| self.check(guest).err()).collect()
+    }
+
     /// Whether a plugin's files are as pinned, and none of them is private.
     fn check(&self, plugin: &Plugin) -> Result<(), Lack> {
         for path in plugin.real_files().map_err(|error| error.to_string())? {
@@ -131,6 +130,27 @@ impl<'a> Secrets<'a> {
         }
         plugin.verify().map_err(|error| error.to_string())
     }
+}
+
+/// What a step reads of a plugin.
+pub(crate) fn plugin_input(id: &ArtifactId, plugin: &Plugin) -> Input {
+    Input::Path {
+        name: id.to_string(),
+        path: plugin.files(),
+        pinned: plugin.pinned(),
+        private: false,
+    }
+}
+
+/// Guests of a plan that may not run: their bytes are not the pinned ones, or they are private.
+#[must_use]
+pub fn unfit_guests(
+    plan: &Plan,
+    workflow_folder: &Path,
+    plugins: &Plugins,
+    home: &Path,
+) -> Vec<Lack> {
+    Secrets::of(plan, workflow_folder, home).unfit_guests(plan, plugins)
 }
 
 /// Whether the file of `path` has another name, below `folder` and not below `but`; also if that
@@ -208,7 +228,7 @@ pub fn private_in_public(plan: &Plan, workflow_folder: &Path, home: &Path) -> Ve
     lacks
 }
 
-fn resolve_data(data: &PlannedData, workflow_folder: &Path) -> Result<Input, Lack> {
+pub(crate) fn resolve_data(data: &PlannedData, workflow_folder: &Path) -> Result<Input, Lack> {
     let path = data.path.resolve(workflow_folder);
     if !path.is_file() {
         return Err(format!(
@@ -238,155 +258,9 @@ fn resolve_data(data: &PlannedData, workflow_folder: &Path) -> Result<Input, Lac
     })
 }
 
-/// The declared format, packed as the file's extension says.
-pub(crate) fn file_kind(path: &Path, format: Format) -> FileKind {
-    let format = match format {
-        Format::Jsonl => records::Format::Jsonl,
-        Format::Csv => records::Format::Csv,
-    };
-    let compression = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("zst") => Compression::Zstd,
-        Some("gz") => Compression::Gzip,
-        _ => Compression::Plain,
-    };
-    FileKind {
-        format,
-        compression,
-    }
-}
-
-/// The declared format, or what the name says, and how the file is packed.
-pub(crate) fn kind_of(data: &PlannedData, path: &Path) -> records::Result<FileKind> {
-    match data.format {
-        Some(format) => Ok(file_kind(path, format)),
-        None => FileKind::of_path(path),
-    }
-}
-
-/// A labelled row of a data set; its label is one of the declared ones.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// The text.
-    pub text: String,
-    /// The label.
-    pub label: String,
-    /// The unit's name, if the data set's unit is a column.
-    pub unit: Option<String>,
-}
-
-/// Reads a data set's rows and drops those whose label is not declared.
-///
-/// How many were dropped is a private number and is told to nobody.
-///
-/// # Errors
-/// [`StepFailure::BadInput`] with file and line; private text is never quoted.
-pub fn read_data(input: &Input) -> Result<Vec<Row>, StepFailure> {
-    let Input::Data {
-        data,
-        path,
-        file,
-        labels,
-    } = input
-    else {
-        return Err(StepFailure::Failed(
-            "a data set was expected here".to_owned(),
-        ));
-    };
-    let unit = match &data.unit {
-        Some(Unit::Column(column)) => Some(column.clone()),
-        Some(Unit::Record) | None => None,
-    };
-    let options = ReadOptions {
-        columns: Columns {
-            text: data.text_column.clone(),
-            label: (!labels.is_empty()).then(|| data.label_column.clone()),
-            unit,
-            group: None,
-        },
-        kind: data.format.map(|format| file_kind(path, format)),
-        ..ReadOptions::default()
-    };
-    let bad =
-        |error: records::Error| StepFailure::BadInput(format!("data set `{}`: {error}", data.name));
-    let rows = read_rows(data, path, file.as_ref(), &options)?;
-    if labels.is_empty() {
-        let unlabelled = |row: records::Record| Row {
-            text: row.text,
-            label: String::new(),
-            unit: row.unit,
-        };
-        return Ok(rows.into_iter().map(unlabelled).collect());
-    }
-    let declared = LabelSet::new(labels.iter().cloned())
-        .map_err(bad)?
-        .split(rows)
-        .declared;
-    Ok(declared
-        .into_iter()
-        .map(|(row, label)| Row {
-            text: row.text,
-            label: labels[label].clone(),
-            unit: row.unit,
-        })
-        .collect())
-}
-
-/// The rows of a data set, of the file that was found when the run began: a public one must not
-/// have become another, private file since.
-fn read_rows(
-    data: &PlannedData,
-    path: &Path,
-    file: Option<&FileId>,
-    options: &ReadOptions,
-) -> Result<Vec<records::Record>, StepFailure> {
-    let the_same = || match file {
-        None => Ok(()),
-        Some(file) if FileId::of(path).is_ok_and(|now| now == *file) => Ok(()),
-        Some(_) => Err(StepFailure::Refused(format!(
-            "data set `{}`: `{}` was replaced by another file after the run began; run again when \
-             nobody replaces it",
-            data.name,
-            path.display()
-        ))),
-    };
-    the_same()?;
-    let rows = records::read_all(path, options)
-        .map_err(|error| StepFailure::BadInput(format!("data set `{}`: {error}", data.name)))?;
-    the_same()?;
-    Ok(rows)
-}
-
-/// Reads public documents as (title, text); `label_column` names the title's column
-/// where it is not left at `label`.
-///
-/// # Errors
-/// [`StepFailure::BadInput`] with file and line.
-pub fn read_documents(input: &Input) -> Result<Vec<(Option<String>, String)>, StepFailure> {
-    let Input::Data {
-        data, path, file, ..
-    } = input
-    else {
-        return Err(StepFailure::Failed(
-            "a data set was expected here".to_owned(),
-        ));
-    };
-    let title = (data.label_column != "label").then(|| data.label_column.clone());
-    let options = ReadOptions {
-        columns: Columns {
-            text: data.text_column.clone(),
-            label: title,
-            unit: None,
-            group: None,
-        },
-        kind: data.format.map(|format| file_kind(path, format)),
-        ..ReadOptions::default()
-    };
-    let rows = read_rows(data, path, file.as_ref(), &options)?;
-    Ok(rows.into_iter().map(|row| (row.label, row.text)).collect())
-}
-
 #[cfg(all(test, unix))]
 mod tests {
+    use noisegate_records as records;
     use noisegate_workflow::{Catalog, FilePath, RelativeTo, Source, load};
 
     use super::*;

@@ -224,7 +224,7 @@ impl Problem {
                 "lower the step's `privacy`, or raise `budget` in `[data.{data}]` if its owner agrees"
             ),
             Self::BudgetExceededTogether { data, .. } => format!(
-                "lower the `privacy` of one of them, or raise `budget` in `[data.{data}]` if its owner agrees"
+                "lower the `privacy` of one of them, or raise `budget` in `[data.{data}]` if its owner agrees; within one workflow charges are added up, which its file alone shows, while the ledger composes charges of all runs, often to less"
             ),
             Self::AddressNotAllowed { site, address, .. } => format!(
                 "if what was released may go there, add `sends_to = [\"{address}\"]` to `[sites.{site}]`; or read a model that is on the site"

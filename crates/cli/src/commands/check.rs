@@ -1,5 +1,6 @@
 //! `check`, `plan`, `graph`: everything about a workflow that needs no run.
 
+use noisegate_steps::outlook::Outlook;
 use noisegate_steps::resolve;
 use noisegate_workflow::{ArtifactId, Plan, PlannedExport};
 use serde_json::json;
@@ -23,9 +24,11 @@ pub fn check(place: &Place, check: &CheckWhich) -> Result<(), Exit> {
         Vec::new()
     };
     if which.json {
-        return show::json_line(&json!({
-            "diagnostics": [], "workflow": plan.workflow, "budget": outlook, "rows_read": read,
-        }));
+        show::json_line(&json!({
+            "diagnostics": [], "workflow": plan.workflow, "budget": outlook,
+            "rows_read": read,
+        }))?;
+        return verdict(&outlook);
     }
     println!(
         "{}: {} steps on {} sites; no private data leaves but through the gate",
@@ -33,13 +36,19 @@ pub fn check(place: &Place, check: &CheckWhich) -> Result<(), Exit> {
         plan.steps.len(),
         plan.sites.len()
     );
-    outlook
-        .iter()
-        .for_each(|one| print!("{}", budget::line(one)));
+    outlook.iter().for_each(|one| print!("{}", one.line()));
     for name in read {
         println!("every row of data set `{name}` can be read");
     }
-    Ok(())
+    verdict(&outlook)
+}
+
+/// The exit code of a workflow that is right: 3 where a run of it would be refused.
+fn verdict(outlook: &[Outlook]) -> Result<(), Exit> {
+    match budget::is_refused(outlook) {
+        true => Err(Exit::Silent(3)),
+        false => Ok(()),
+    }
 }
 
 /// Reads every data set as its steps would, and drops what it read.
@@ -79,9 +88,7 @@ pub fn plan(place: &Place, which: &Which) -> Result<(), Exit> {
     if !outlook.is_empty() {
         println!();
     }
-    outlook
-        .iter()
-        .for_each(|one| print!("{}", budget::line(one)));
+    outlook.iter().for_each(|one| print!("{}", one.line()));
     Ok(())
 }
 
@@ -120,8 +127,13 @@ fn exported(project: &Project) -> String {
     exports.map(line).collect()
 }
 
-/// What a run would find before its first step: where exports go.
+/// What a run would find before its first step: guests that are as pinned, and where exports go.
 fn is_ready(place: &Place, project: &Project) -> Result<(), Exit> {
+    let plan = &project.checked.plan;
+    let unfit = resolve::unfit_guests(plan, &project.folder, &project.plugins, &place.home);
+    if !unfit.is_empty() {
+        return Err(Exit::Wrong(unfit.join("\nnoisegate: ")));
+    }
     exports::check(project, &place.home)
 }
 

@@ -10,7 +10,7 @@ use noisegate_steps::llm::served;
 use noisegate_steps::{Tools, machine, registry, resolve};
 
 use crate::args::{Place, RunWhich};
-use crate::commands::{exports, runs};
+use crate::commands::{budget, exports, runs};
 use crate::exit::Exit;
 use crate::progress::Bars;
 use crate::project;
@@ -38,6 +38,7 @@ pub fn run(place: &Place, run: &RunWhich) -> Result<(), Exit> {
         ))
     })?;
     exports::check(&project, &place.home)?;
+    budget::refuse(&budget::outlook(place, &project)?)?;
     let cores = run.cores.unwrap_or_else(available_cores);
     let tools = Tools {
         onnxruntime,

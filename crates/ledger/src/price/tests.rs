@@ -102,7 +102,7 @@ fn what_is_said_to_fit_fits_and_a_tenth_more_does_not() {
         sigma: 0.6,
         steps: 120,
     }];
-    let fits = largest_that_fits(&made(&[&spent]), &request, &[cap]).unwrap();
+    let fits = largest_that_fits(&made(&[&spent]), &request, &[cap], cap.delta).unwrap();
     let request_of = |epsilon: f64| {
         // Bisection on the noise for a request of that epsilon.
         let (mut low, mut high) = (0.3_f64, 30.0_f64);
@@ -131,7 +131,10 @@ fn what_is_said_to_fit_fits_and_a_tenth_more_does_not() {
     assert!(price(&exact) <= 6.0, "{fits} {exact:?} {}", price(&exact));
     assert!(price(&more) > 6.0, "{fits} {more:?} {}", price(&more));
     let full = [Event::Zcdp { rho: 5.0 }];
-    assert_eq!(largest_that_fits(&made(&[&full]), &request, &[cap]), None);
+    assert_eq!(
+        largest_that_fits(&made(&[&full]), &request, &[cap], cap.delta),
+        None
+    );
 }
 
 #[test]
@@ -210,7 +213,7 @@ proptest! {
     ) {
         let gaussian = |log2: f64| [Event::Gaussian { sigma: 4.0 * log2.exp2(), count: 10 }];
         let (cap, spent) = (cap(epsilon, 1e-5), gaussian(spent_log2));
-        let left = |asked: &[Event]| largest_that_fits(&made(&[&spent]), asked, &[cap]);
+        let left = |asked: &[Event]| largest_that_fits(&made(&[&spent]), asked, &[cap], cap.delta);
         let (one, other) = (left(&gaussian(asked_log2)), left(&gaussian(2.0)));
         prop_assert_eq!(one.is_some(), other.is_some());
         if let (Some(one), Some(other)) = (one, other) {
@@ -224,7 +227,7 @@ proptest! {
 fn most_of_a_cap_is_left_after_a_small_charge() {
     let small = run_of(0.05);
     let cap = cap(10.0, 1e-5);
-    let left = largest_that_fits(&made(&[&small]), &small, &[cap]).unwrap();
+    let left = largest_that_fits(&made(&[&small]), &small, &[cap], cap.delta).unwrap();
     assert!(left > 7.0 && left < 10.0, "{left}");
 }
 
