@@ -13,7 +13,7 @@ use noisegate_workflow::{ArtifactId, Labels, Plan, PlannedData};
 
 use crate::plugin::{Plugin, Plugins};
 
-pub use rows::{Row, read_data, read_documents};
+pub use rows::{Row, RowLabels, look_at_rows, read_data, read_documents};
 pub(crate) use rows::{file_kind, kind_of};
 
 /// One thing that a plan needs and this machine lacks.

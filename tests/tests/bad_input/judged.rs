@@ -224,3 +224,32 @@ fn a_guest_that_is_not_pinned_is_refused_by_check_as_by_run() {
         refused(&tell(command), 2, &["counter.wasm", &zeros]);
     }
 }
+
+/// Whoever looks at the rows is told that a step would see none of them, or not all.
+#[test]
+fn labels_that_are_not_declared_are_told_with_the_rows_and_not_counted() {
+    let story = gated::story(&rows().replace("delay", "Delay"));
+    let told = gated::tell(&story, &["check", "gated.toml", "--rows"]);
+    refused(
+        &told,
+        2,
+        &[
+            "`notes`",
+            "no row has one of its `labels`",
+            "`label_column`",
+        ],
+    );
+    story.write("notes.jsonl", rows() + &rows().replace("delay", "Delay"));
+    let told = gated::tell(&story, &["check", "gated.toml", "--rows"]);
+    assert_eq!(told.code, Some(0), "{}", told.err);
+    let said = "can be read, but rows whose label is not one of `labels`";
+    assert!(
+        told.out.contains(said) && !told.out.contains("12"),
+        "{}",
+        told.out
+    );
+    assert!(!told.out.contains("Delay"), "{}", told.out);
+    let json = gated::tell(&story, &["check", "gated.toml", "--rows", "--json"]).out;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["rows_left_out"][0], "notes", "{json}");
+}

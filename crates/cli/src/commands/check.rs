@@ -1,7 +1,7 @@
 //! `check`, `plan`, `graph`: everything about a workflow that needs no run.
 
 use noisegate_steps::outlook::Outlook;
-use noisegate_steps::resolve;
+use noisegate_steps::resolve::{self, RowLabels};
 use noisegate_workflow::{ArtifactId, Plan, PlannedExport};
 use serde_json::json;
 
@@ -24,9 +24,13 @@ pub fn check(place: &Place, check: &CheckWhich) -> Result<(), Exit> {
         Vec::new()
     };
     if which.json {
+        let left_out = |(name, labels): &(String, RowLabels)| {
+            (*labels == RowLabels::SomeLeftOut).then(|| name.clone())
+        };
         show::json_line(&json!({
             "diagnostics": [], "workflow": plan.workflow, "budget": outlook,
-            "rows_read": read,
+            "rows_read": read.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            "rows_left_out": read.iter().filter_map(left_out).collect::<Vec<_>>(),
         }))?;
         return verdict(&outlook);
     }
@@ -37,8 +41,11 @@ pub fn check(place: &Place, check: &CheckWhich) -> Result<(), Exit> {
         plan.sites.len()
     );
     outlook.iter().for_each(|one| print!("{}", one.line()));
-    for name in read {
-        println!("every row of data set `{name}` can be read");
+    for (name, labels) in &read {
+        println!(
+            "every row of data set `{name}` can be read{}",
+            told(*labels)
+        );
     }
     verdict(&outlook)
 }
@@ -51,8 +58,19 @@ fn verdict(outlook: &[Outlook]) -> Result<(), Exit> {
     }
 }
 
+/// What a row whose label is not declared means; how many there are is told to nobody.
+fn told(labels: RowLabels) -> &'static str {
+    match labels {
+        RowLabels::NoneLeftOut => "",
+        RowLabels::SomeLeftOut => {
+            ", but rows whose label is not one of `labels`, letter for letter, occur: every step \
+             leaves them out"
+        }
+    }
+}
+
 /// Reads every data set as its steps would, and drops what it read.
-fn rows(place: &Place, project: &Project) -> Result<Vec<String>, Exit> {
+fn rows(place: &Place, project: &Project) -> Result<Vec<(String, RowLabels)>, Exit> {
     let plan = &project.checked.plan;
     let resolved = resolve::resolve(plan, &project.folder, &project.plugins, &place.home)
         .map_err(|lacks| Exit::Wrong(lacks.join("\nnoisegate: ")))?;
@@ -62,8 +80,8 @@ fn rows(place: &Place, project: &Project) -> Result<Vec<String>, Exit> {
         let Some(input) = resolved.get(&ArtifactId::Data(data.name.clone())) else {
             continue;
         };
-        match resolve::read_data(input) {
-            Ok(_) => read.push(data.name.to_string()),
+        match resolve::look_at_rows(input) {
+            Ok(labels) => read.push((data.name.to_string(), labels)),
             Err(problem) => problems.push(problem.to_string()),
         }
     }

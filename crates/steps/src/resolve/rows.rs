@@ -49,6 +49,39 @@ pub struct Row {
 /// # Errors
 /// [`StepFailure::BadInput`] with file and line; private text is never quoted.
 pub fn read_data(input: &Input) -> Result<Vec<Row>, StepFailure> {
+    read_declared(input).map(|(rows, _)| rows)
+}
+
+/// Whether rows of a data set have a label that is not declared, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowLabels {
+    /// Every row has a declared label, or none are declared.
+    NoneLeftOut,
+    /// Some rows have none, and no step sees them.
+    SomeLeftOut,
+}
+
+/// Reads a data set's rows as [`read_data`] does, and says what became of them. Only for the
+/// operator of the site: it depends on private rows.
+///
+/// # Errors
+/// As [`read_data`], and [`StepFailure::BadInput`] if no row has a declared label.
+pub fn look_at_rows(input: &Input) -> Result<RowLabels, StepFailure> {
+    let (rows, labels) = read_declared(input)?;
+    if !rows.is_empty() {
+        return Ok(labels);
+    }
+    let name = match input {
+        Input::Data { data, .. } => data.name.as_str(),
+        Input::Path { name, .. } => name,
+    };
+    Err(StepFailure::BadInput(format!(
+        "data set `{name}`: no row has one of its `labels`, letter for letter, so a step would \
+         see nothing and a charge buy noise alone; mend `labels` or `label_column`"
+    )))
+}
+
+fn read_declared(input: &Input) -> Result<(Vec<Row>, RowLabels), StepFailure> {
     let Input::Data {
         data,
         path,
@@ -83,20 +116,22 @@ pub fn read_data(input: &Input) -> Result<Vec<Row>, StepFailure> {
             label: String::new(),
             unit: row.unit,
         };
-        return Ok(rows.into_iter().map(unlabelled).collect());
+        let rows = rows.into_iter().map(unlabelled).collect();
+        return Ok((rows, RowLabels::NoneLeftOut));
     }
-    let declared = LabelSet::new(labels.iter().cloned())
+    let split = LabelSet::new(labels.iter().cloned())
         .map_err(bad)?
-        .split(rows)
-        .declared;
-    Ok(declared
-        .into_iter()
-        .map(|(row, label)| Row {
-            text: row.text,
-            label: labels[label].clone(),
-            unit: row.unit,
-        })
-        .collect())
+        .split(rows);
+    let left_out = match split.undeclared.is_empty() {
+        true => RowLabels::NoneLeftOut,
+        false => RowLabels::SomeLeftOut,
+    };
+    let row = |(row, label): (records::Record, usize)| Row {
+        text: row.text,
+        label: labels[label].clone(),
+        unit: row.unit,
+    };
+    Ok((split.declared.into_iter().map(row).collect(), left_out))
 }
 
 /// The rows of a data set, of the file that was found when the run began: a public one must not
