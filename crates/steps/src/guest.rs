@@ -26,6 +26,7 @@ use crate::ledger::{Account, Answer, Cap, Order, digest, name_of};
 use crate::plugin::{Output, Plugin};
 use crate::policy;
 use crate::resolve::{Row, read_data};
+use crate::samples;
 use crate::schedule::Schedule;
 
 /// Runs one guest plugin.
@@ -170,10 +171,7 @@ impl<'a> Mechanism<'a> {
     }
 
     fn labels(&self) -> &[String] {
-        match self.records {
-            Input::Data { labels, .. } => labels,
-            Input::Path { .. } => &[],
-        }
+        labels_of(self.records)
     }
 }
 
@@ -209,6 +207,7 @@ impl GuestStep {
             .into_iter()
             .map(|file| (file.name, file.data))
             .collect();
+        let labels = context.inputs.one("records").map_or(&[][..], labels_of);
         let write = |output: &Output| {
             let data = by_name.remove(&output.file).ok_or_else(|| {
                 StepFailure::Failed(format!(
@@ -216,6 +215,13 @@ impl GuestStep {
                     output.file
                 ))
             })?;
+            if let Some(problem) = samples::unfit(output.holds, &data, labels) {
+                context.note(format!(
+                    "the guest's output `{}` is no good as `{}`: {problem}; a step that reads it \
+                     will fail",
+                    output.file, output.holds
+                ));
+            }
             let ending = match output.holds {
                 PortType::Report | PortType::Centroids => "json",
                 _ => "jsonl",
@@ -229,7 +235,21 @@ impl GuestStep {
                 path,
             })
         };
-        self.plugin.manifest.outputs.iter().map(write).collect()
+        let made = self.plugin.manifest.outputs.iter().map(write).collect();
+        if let Some(name) = by_name.keys().next() {
+            context.note(format!(
+                "the guest made `{name}` too, or more, which no `[[outputs]]` of its manifest \
+                 names: dropped"
+            ));
+        }
+        made
+    }
+}
+
+fn labels_of(records: &Input) -> &[String] {
+    match records {
+        Input::Data { labels, .. } => labels,
+        Input::Path { .. } => &[],
     }
 }
 

@@ -245,6 +245,15 @@ pub(crate) fn resolve_data(data: &PlannedData, workflow_folder: &Path) -> Result
     let labels = match &data.labels {
         None => Vec::new(),
         Some(Labels::List(names)) => names.clone(),
+        Some(Labels::File(file)) if !file.resolve(workflow_folder).is_file() => {
+            return Err(format!(
+                "data set `{}`: there is no file of labels `{}`; mend `labels`, give another with \
+                 `--set data.{}.labels=PATH`, or the labels themselves as `A,B`",
+                data.name,
+                file.resolve(workflow_folder).display(),
+                data.name
+            ));
+        }
         Some(Labels::File(file)) => LabelSet::read(&file.resolve(workflow_folder))
             .map_err(|error| format!("data set `{}`: {error}", data.name))?
             .names()
@@ -302,6 +311,27 @@ mod tests {
             "{refused}"
         );
         assert!(read_documents(&input).is_err());
+    }
+
+    #[test]
+    fn a_file_of_labels_that_is_not_there_is_called_so() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("d.jsonl"), "{}\n").unwrap();
+        let text = "[workflow]\nname = \"w\"\n[sites.s]\n[data.d]\nsite = \"s\"\npath = \"d.jsonl\"\n\
+                    private = false\nlabels = [\"a\", \"b\"]\n[steps.train]\nuses = \"slm:train\"\n\
+                    site = \"s\"\nreads = { records = \"data.d\" }\n";
+        let set = ["data.d.labels=business".parse().unwrap()];
+        let catalog = crate::catalog(&Plugins::default());
+        let plan = load(Source::new("w.toml", text), &set, &catalog)
+            .unwrap()
+            .plan;
+        let home = folder.path().join("home");
+        let lacks = resolve(&plan, folder.path(), &Plugins::default(), &home);
+        let lacks = lacks.unwrap_err().concat();
+        assert!(
+            lacks.contains("there is no file of labels `business`"),
+            "{lacks}"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use noisegate_engine::{Input, StepFailure};
+use noisegate_workflow::PortType;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,25 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StepFailur
         .collect()
 }
 
+/// Why what a guest made cannot be read as what its manifest calls it. Quotes nothing and counts
+/// nothing.
+pub(crate) fn unfit(holds: PortType, data: &[u8], labels: &[String]) -> Option<&'static str> {
+    if !matches!(holds, PortType::Records) {
+        return None;
+    }
+    let text = std::str::from_utf8(data).unwrap_or("not text");
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        match serde_json::from_str::<Sample>(line) {
+            Err(_) => return Some("it is not JSON Lines of `text` and `label`"),
+            Ok(sample) if !labels.is_empty() && !labels.contains(&sample.label) => {
+                return Some("it has a label that the data set does not declare");
+            }
+            Ok(_) => {}
+        }
+    }
+    None
+}
+
 /// Samples as text, one a line.
 ///
 /// # Errors
@@ -88,4 +108,22 @@ pub fn write(path: &Path, samples: &[impl Serialize]) -> Result<(), StepFailure>
     std::fs::write(path, to_json_lines(samples)?).map_err(|error| {
         StepFailure::Failed(format!("could not write `{}`: {error}", path.display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_guest_made_is_told_from_records() {
+        let labels = ["a".to_owned()];
+        let unfit = |data: &[u8]| unfit(PortType::Records, data, &labels);
+        assert_eq!(unfit(b"{\"text\": \"x\", \"label\": \"a\"}\n\n"), None);
+        assert_eq!(unfit(b""), None);
+        for bad in [&b"\xff"[..], b"{\"text\": \"x\"}", b"3"] {
+            assert!(unfit(bad).unwrap().contains("not JSON Lines"));
+        }
+        let undeclared = b"{\"text\": \"x\", \"label\": \"A\"}";
+        assert!(unfit(undeclared).unwrap().contains("does not declare"));
+    }
 }

@@ -153,6 +153,12 @@ fn a_request_that_was_answered_before_is_no_reason_to_refuse() {
     }
     let told = gated::tell(&story, &["check", "gated.toml"]);
     assert!(told.out.contains("it was answered before"), "{}", told.out);
+    // A run that was charged nothing says so.
+    let shown = gated::tell(&story, &["show"]).out;
+    assert!(
+        shown.contains("step `count` was served what the ledger's entry"),
+        "{shown}"
+    );
     // Another seed is another request.
     let other = ["gated.toml", "--set", "steps.count.with.clip=2", "--set"];
     let epsilon = "steps.count.privacy.epsilon=3.9";
@@ -223,6 +229,12 @@ fn a_guest_that_is_not_pinned_is_refused_by_check_as_by_run() {
     for command in ["check", "plan", "run"] {
         refused(&tell(command), 2, &["counter.wasm", &zeros]);
     }
+    std::fs::write(&manifest, text.replace("16777216", "40000000000000")).unwrap();
+    refused(
+        &tell("check"),
+        2,
+        &["`memory_bytes_max` is 40000000000000", "4294967296"],
+    );
 }
 
 /// Whoever looks at the rows is told that a step would see none of them, or not all.

@@ -21,6 +21,8 @@ pub struct Summary {
     steps: Vec<Timed>,
     problems: Vec<Problem>,
     charges: Vec<Charge>,
+    /// By step, the ledger entry whose output it was served again.
+    served_again: BTreeMap<String, u64>,
     scores: Vec<Scored>,
     artifacts: Vec<Made>,
 }
@@ -219,6 +221,7 @@ pub fn summary(folder: &Path) -> Result<Summary, Exit> {
         steps: timed.collect(),
         problems: problems(&events),
         charges: charges(events),
+        served_again: served(folder)?,
         scores,
         artifacts: made,
     })
@@ -337,6 +340,11 @@ pub fn text(summary: &Summary) -> String {
             ]
         }));
         text.push_str(&format!("\n{}", out::table(&rows)));
+    }
+    for (step, entry) in &summary.served_again {
+        text.push_str(&format!(
+            "\nstep `{step}` was served what the ledger's entry {entry} released before, at no charge\n"
+        ));
     }
     let mut rows = vec![["step", "seconds"].map(str::to_owned).to_vec()];
     rows.extend(summary.steps.iter().map(|timed| {

@@ -85,6 +85,21 @@ pub struct Component {
     pub wasi: Option<FrozenWasi>,
 }
 
+/// All that a 32-bit guest can address.
+const MEMORY_BYTES_MAX: u64 = 1 << 32;
+
+impl Component {
+    /// What is wrong with it, and what to write instead.
+    pub(super) fn problem(&self) -> Option<String> {
+        (self.memory_bytes_max > MEMORY_BYTES_MAX).then(|| {
+            format!(
+                "`memory_bytes_max` is {}; a guest can address {MEMORY_BYTES_MAX} bytes at most",
+                self.memory_bytes_max
+            )
+        })
+    }
+}
+
 /// What a manifest may say of WASI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]

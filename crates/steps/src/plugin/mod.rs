@@ -67,6 +67,9 @@ impl Plugin {
         if !complete {
             return Err(PluginError::Incomplete { path, kind, table });
         }
+        if let Some(message) = manifest.component.as_ref().and_then(Component::problem) {
+            return Err(PluginError::Manifest { path, message });
+        }
         if let Some(message) = manifest.price.as_ref().and_then(Price::problem) {
             return Err(PluginError::Manifest { path, message });
         }
