@@ -62,8 +62,11 @@ pub(crate) fn collect<'a>(path: &Path, bytes: &'a [u8], tensors: &mut Tensors<'a
     Ok(())
 }
 
-/// How the numbers of a format are read as f32; `None` for integers.
-fn format(format: Dtype) -> Option<(Bits, fn(&[u8]) -> Vec<f32>)> {
+/// Reads a tensor's bytes as f32.
+type Reader = fn(&[u8]) -> Vec<f32>;
+
+/// How the numbers of a format are read; `None` for integers.
+fn format(format: Dtype) -> Option<(Bits, Reader)> {
     Some(match format {
         Dtype::F32 => (Bits::Full, |data| read_all(data, f32::from_le_bytes)),
         Dtype::F64 => (Bits::Full, |data| {
