@@ -1,6 +1,6 @@
 //! Ways round the gate that a workflow author might try, each shut.
 
-use noisegate_tests::{Story, Told, gated, onnxruntime};
+use noisegate_tests::{Story, Told, gated};
 
 const ROWS: &str = "{\"text\":\"ZQMARK the bill is wrong\",\"label\":\"billing\"}\n{\"text\":\"ZQMARK still waiting\",\"label\":\"delay\"}\n";
 
@@ -185,8 +185,7 @@ fn an_encoder_is_read_only_if_all_of_it_is_pinned() {
                  labels = [\"billing\", \"delay\"]\n[steps.one]\nuses = \"{uses}\"\nsite = \"clinic\"\nreads = {{ {reads} = \"plugin:evil\" }}\n"
             ),
         );
-        let library = onnxruntime().display().to_string();
-        let told = gated::tell(&story, &["run", "open.toml", "--onnxruntime", &library]);
+        let told = gated::tell(&story, &["run", "open.toml"]);
         refused(&told, 2, &["model.safetensors", "does not pin it"]);
     }
 }

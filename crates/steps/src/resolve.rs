@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use noisegate_engine::{FileId, Input};
 use noisegate_records::{FileKind, LabelSet};
-use noisegate_workflow::{ArtifactId, Labels, Plan, PlannedData};
+use noisegate_workflow::{ArtifactId, Labels, Placement, Plan, PlannedData};
 
+use crate::llm::pinned_folder;
 use crate::plugin::{Plugin, Plugins};
 
 pub use rows::{Row, RowLabels, look_at_rows, read_data, read_documents};
@@ -52,9 +53,17 @@ pub fn resolve(
         let Some(plugin) = plugins.get(name.as_str()) else {
             continue;
         };
-        match secrets.check(plugin) {
+        let input = plugin_input(&artifact.id, plugin);
+        // A guest is given the pinned files alone; what else lies there does not reach it.
+        let whole = match read_by_host(plan, &artifact.id) {
+            true => pinned_folder(&input)
+                .map(drop)
+                .map_err(|lack| lack.to_string()),
+            false => Ok(()),
+        };
+        match secrets.check(plugin).and(whole) {
             Ok(()) => {
-                resolved.insert(artifact.id.clone(), plugin_input(&artifact.id, plugin));
+                resolved.insert(artifact.id.clone(), input);
             }
             Err(lack) => lacks.push(lack),
         }
@@ -65,6 +74,14 @@ pub fn resolve(
     } else {
         Err(lacks)
     }
+}
+
+fn read_by_host(plan: &Plan, id: &ArtifactId) -> bool {
+    let mut hosts = plan
+        .steps
+        .iter()
+        .filter(|step| step.placement == Placement::Host);
+    hosts.any(|step| step.inputs.iter().any(|input| input.artifacts.contains(id)))
 }
 
 /// Every private file of a plan, and the real path of the home folder.
