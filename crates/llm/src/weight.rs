@@ -15,6 +15,8 @@
 
 use std::borrow::Cow;
 
+use rayon::prelude::*;
+
 /// Outputs of a panel.
 pub(crate) const WIDTH: usize = 32;
 /// Inputs that share a factor.
@@ -104,11 +106,15 @@ impl Panels {
         }
         let sixteen = |narrow: fn(f32) -> u16| {
             let mut values = vec![0; outputs.div_ceil(WIDTH) * inputs * WIDTH];
-            for (output, row) in numbers.chunks_exact(inputs).enumerate() {
-                for (input, number) in row.iter().enumerate() {
-                    values[place(output, input, inputs)] = narrow(*number);
+            let panels = values.par_chunks_mut(inputs * WIDTH);
+            let each = panels.zip(numbers.par_chunks(inputs * WIDTH));
+            each.for_each(|(panel, rows)| {
+                for (output, row) in rows.chunks_exact(inputs).enumerate() {
+                    for (input, number) in row.iter().enumerate() {
+                        panel[input * WIDTH + output] = narrow(*number);
+                    }
                 }
-            }
+            });
             values
         };
         let store = match bits {
@@ -166,20 +172,27 @@ pub(crate) fn widen_f16(bits: u16) -> f32 {
 }
 
 fn eight(numbers: &[f32], inputs: usize) -> Store {
-    let panels = (numbers.len() / inputs).div_ceil(WIDTH);
+    let (panels, blocks) = ((numbers.len() / inputs).div_ceil(WIDTH), inputs / BLOCK);
     let mut values = vec![0; panels * inputs * WIDTH];
-    let mut scales = vec![0.0; panels * inputs / BLOCK * WIDTH];
+    let mut scales = vec![0.0; panels * blocks * WIDTH];
     let mut offsets = scales.clone();
-    for (output, row) in numbers.chunks_exact(inputs).enumerate() {
-        for (number, block) in row.as_chunks::<BLOCK>().0.iter().enumerate() {
-            let grid = Grid::of(block);
-            for (within, value) in grid.values.iter().enumerate() {
-                values[place(output, number * BLOCK + within, inputs)] = *value;
+    let each = values
+        .par_chunks_mut(inputs * WIDTH)
+        .zip(scales.par_chunks_mut(blocks * WIDTH))
+        .zip(offsets.par_chunks_mut(blocks * WIDTH))
+        .zip(numbers.par_chunks(inputs * WIDTH));
+    each.for_each(|(((values, scales), offsets), rows)| {
+        for (output, row) in rows.chunks_exact(inputs).enumerate() {
+            for (number, block) in row.as_chunks::<BLOCK>().0.iter().enumerate() {
+                let grid = Grid::of(block);
+                for (within, value) in grid.values.iter().enumerate() {
+                    values[(number * BLOCK + within) * WIDTH + output] = *value;
+                }
+                let at = number * WIDTH + output;
+                (scales[at], offsets[at]) = (grid.scale, grid.offset);
             }
-            let at = place(output, number, inputs / BLOCK);
-            (scales[at], offsets[at]) = (grid.scale, grid.offset);
         }
-    }
+    });
     if offsets.iter().all(|offset| *offset == 0.0) {
         offsets.clear();
     }
