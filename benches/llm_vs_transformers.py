@@ -8,7 +8,7 @@ rounds, a ratio the median of the rounds' ratios. All generate 64 tokens greedil
 ends early makes room for the next one in noisegate, and counts with the tokens it has; `transformers` goes on to the
 64th token, so that its batches stay full. Needs `torch`, `transformers` and, for llama.cpp, `gguf` in the Python that
 runs it, and `cargo xtask setup llama-cpp`. A GGUF file as model (`cargo xtask setup smollm2`) is run by noisegate and
-llama.cpp alone: by llama.cpp with its weights as they are and as f32, which is what noisegate computes with.
+llama.cpp alone: by llama.cpp with its weights as they are and as f32; noisegate keeps them in about eight bits.
 """
 
 import argparse
