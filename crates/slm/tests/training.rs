@@ -177,7 +177,7 @@ fn a_stage_in_which_nothing_weighs_anything_is_refused() {
         (example.synthetic, example.weight) = (true, 0.0);
     }
     let options = TrainOptions {
-        synthetic_first: Some(1),
+        released_first: Some(1),
         ..options()
     };
     let error = run(&runtime, &scratch(), &data, &options).unwrap_err();

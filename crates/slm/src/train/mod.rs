@@ -46,7 +46,7 @@ use targets::Outputs;
 /// Where a run stands, told after every step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress {
-    /// Stage, from 1, and how many there are; see [`TrainOptions::synthetic_first`].
+    /// Stage, from 1, and how many there are; see [`TrainOptions::released_first`].
     pub stage: (usize, usize),
     /// Epoch, from 1.
     pub epoch: usize,
@@ -137,7 +137,7 @@ pub fn train(
     let texts = data.examples.iter().map(|example| example.text.as_str());
     let mut model = Model::from_base(base, texts, options.seed)?;
     add_heads(&mut model, data.heads, options.seed);
-    match options.synthetic_first {
+    match options.released_first {
         None => run::run(runtime, model, data, options, hooks, (1, 1)),
         Some(epochs) => stages::run(runtime, model, data, options, hooks, epochs),
     }

@@ -153,7 +153,7 @@ pub struct TrainOptions {
     /// it is refused unless somebody means it.
     pub allow_empty_labels: bool,
     /// Train this many epochs on the synthetic examples alone first, then on the real ones alone.
-    pub synthetic_first: Option<usize>,
+    pub released_first: Option<usize>,
     /// Which parts stay.
     pub freeze: Freeze,
     /// Train low-rank adapters and the head only: a third faster, with a rate near 1e-3.
@@ -193,7 +193,7 @@ impl Default for TrainOptions {
             label_smoothing: 0.0,
             class_weights: ClassWeights::Equal,
             allow_empty_labels: false,
-            synthetic_first: None,
+            released_first: None,
             freeze: Freeze::Nothing,
             lora: None,
             validation_share: 0.0,
@@ -220,10 +220,10 @@ impl TrainOptions {
         let micro = self.micro_batch.unwrap_or(1);
         let every = self.checkpoint.as_ref().map_or(1, |c| c.every_steps);
         let rank = self.lora.map_or(1, |lora| lora.rank);
-        let first = self.synthetic_first.unwrap_or(1);
+        let first = self.released_first.unwrap_or(1);
         let patience = self.patience.unwrap_or(1);
         let checks: [(&'static str, f64, bool, &'static str); 16] = [
-            ("synthetic_first", first as f64, first > 0, at_least_one),
+            ("released_first", first as f64, first > 0, at_least_one),
             ("patience", patience as f64, patience > 0, at_least_one),
             ("rank", rank as f64, rank > 0, at_least_one),
             ("micro_batch", micro as f64, micro > 0, at_least_one),

@@ -23,14 +23,14 @@ pub(super) fn run(
         data.examples.iter().cloned().partition(|e| e.synthetic);
     if synthetic.is_empty() || real.is_empty() {
         return Err(SlmError::Option {
-            name: "synthetic_first",
+            name: "released_first",
             value: epochs.to_string(),
-            remedy: "it needs both synthetic and real examples; leave it out to train on one kind",
+            remedy: "it needs both released records and others; leave it out to train on one kind",
         });
     }
     let first = TrainOptions {
         epochs,
-        synthetic_first: None,
+        released_first: None,
         validation_share: 0.0,
         patience: None,
         checkpoint: options.checkpoint.as_ref().map(|c| CheckpointOptions {

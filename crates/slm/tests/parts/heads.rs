@@ -311,7 +311,7 @@ fn synthetic_examples_can_go_first_and_real_ones_have_the_last_word() {
     let heads = [Head::single(labels())];
     let options = TrainOptions {
         epochs: 30,
-        synthetic_first: Some(2),
+        released_first: Some(2),
         allow_empty_labels: true,
         validation_share: 0.1,
         ..options()
@@ -342,5 +342,5 @@ fn synthetic_examples_can_go_first_and_real_ones_have_the_last_word() {
     let error = run(&runtime, &heads, real, &options)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("both synthetic and real"), "{error}");
+    assert!(error.contains("both released records and others"), "{error}");
 }

@@ -125,7 +125,7 @@ impl Train {
             class_weights: class_weights(with.text("class_weights")?)
                 .map_err(|why| bad_input(format!("`class_weights`: {why}")))?,
             allow_empty_labels: with.text("empty_labels")? == "keep",
-            synthetic_first: some(with.count("released_first")?),
+            released_first: some(with.count("released_first")?),
             freeze: match (
                 with.flag("freeze_embeddings")?,
                 with.count("freeze_layers")?,

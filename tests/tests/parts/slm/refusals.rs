@@ -72,7 +72,7 @@ fn what_cannot_be_trained_on_is_refused_with_the_remedy() {
     );
     refused(
         &["topics.jsonl", "--released-first", "2"],
-        &["both synthetic and real examples"],
+        &["both released records and others"],
     );
     let library = ["topics.jsonl", "--onnxruntime", "nowhere.so"];
     refused(
