@@ -21,6 +21,43 @@ pub struct LabelSet {
     positions: HashMap<String, usize>,
 }
 
+/// Whether a label can be one of a [`LabelSet`]. `place` is where it stands; the message
+/// quotes the label.
+///
+/// # Errors
+/// [`Error::Labels`] if it is empty, too long, holds a line break or a tab, or has spaces around it.
+pub fn check_label(place: &str, label: &str) -> Result<()> {
+    let refuse = |problem: String, remedy| {
+        Err(Error::Labels {
+            place: place.to_owned(),
+            problem,
+            remedy,
+        })
+    };
+    if label.trim().is_empty() {
+        return refuse("the label is empty".to_owned(), "remove it or name it");
+    }
+    if label.trim() != label || label.chars().any(char::is_control) {
+        return refuse(
+            format!(
+                "`{}` has spaces around it or control characters",
+                label.trim()
+            ),
+            "remove them",
+        );
+    }
+    if label.len() > LABEL_BYTES_MAX {
+        return refuse(
+            format!(
+                "the label is {} bytes long, more than {LABEL_BYTES_MAX}",
+                label.len()
+            ),
+            "shorten it",
+        );
+    }
+    Ok(())
+}
+
 /// Rows whose label is declared, with their class, and the others.
 ///
 /// The others may be left out of a sandboxed step: units are sampled by independent coins and sums
@@ -75,39 +112,13 @@ impl LabelSet {
         let mut names: Vec<String> = Vec::new();
         let mut positions = HashMap::new();
         for (place, name) in numbered {
-            let refuse = |problem: String, remedy| {
-                Err(Error::Labels {
-                    place: place.clone(),
-                    problem,
-                    remedy,
-                })
-            };
-            if name.trim().is_empty() {
-                return refuse("the label is empty".to_owned(), "remove it or name it");
-            }
-            if name.trim() != name || name.chars().any(char::is_control) {
-                return refuse(
-                    format!(
-                        "`{}` has spaces around it or control characters",
-                        name.trim()
-                    ),
-                    "remove them",
-                );
-            }
-            if name.len() > LABEL_BYTES_MAX {
-                return refuse(
-                    format!(
-                        "the label is {} bytes long, more than {LABEL_BYTES_MAX}",
-                        name.len()
-                    ),
-                    "shorten it",
-                );
-            }
+            check_label(&place, &name)?;
             if let Some(first) = positions.insert(name.clone(), names.len()) {
-                return refuse(
-                    format!("`{name}` stands there already as label {}", first + 1),
-                    "remove one of them",
-                );
+                return Err(Error::Labels {
+                    place,
+                    problem: format!("`{name}` stands there already as label {}", first + 1),
+                    remedy: "remove one of them",
+                });
             }
             names.push(name);
         }

@@ -39,8 +39,10 @@ pub use atomic::{AtomicFile, write_atomic};
 pub use digest::{digest_file, digest_records, digest_unpacked};
 pub use error::{Error, Result};
 pub use format::{Compression, FileKind, Format};
-pub use labels::{DeclaredRows, LABEL_BYTES_MAX, LabelSet};
-pub use reader::{LIST_SEPARATOR, LabelForm, ROW_BYTES_MAX, ReadOptions, RecordReader, read_all};
+pub use labels::{DeclaredRows, LABEL_BYTES_MAX, LabelSet, check_label};
+pub use reader::{
+    LIST_SEPARATOR, LabelForm, ROW_BYTES_MAX, ReadOptions, RecordReader, number, read_all,
+};
 pub use record::{Columns, Record};
 pub use split::{Split, SplitOptions, sample, split};
 pub use units::{Unit, UnitBy, group};

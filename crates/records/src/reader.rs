@@ -24,12 +24,18 @@ pub enum LabelForm {
     /// Any number of labels: a JSON array of strings, or one string with [`LIST_SEPARATOR`] between
     /// them, which is how [`Record::label`] holds them.
     Many,
-    /// A number.
+    /// A number, within the range of an f32.
     Number,
 }
 
 /// Stands between the labels of a row that has several.
 pub const LIST_SEPARATOR: char = ';';
+
+/// The number in a cell; `None` if it is none, or none that a model could say.
+pub fn number(cell: &str) -> Option<f64> {
+    let number: f64 = cell.trim().parse().ok()?;
+    (number as f32).is_finite().then_some(number)
+}
 
 /// How to read a file of records.
 #[derive(Debug, Clone)]
@@ -80,6 +86,7 @@ struct Place {
     path: PathBuf,
     compression: Compression,
     row_bytes_max: usize,
+    labels: LabelForm,
 }
 
 enum Rows {
@@ -120,6 +127,14 @@ impl RecordReader {
         Self::build(name, bytes, kind, options)
     }
 
+    /// The line on which the last row began, from 1; 0 before the first.
+    pub fn line(&self) -> u64 {
+        match &self.rows {
+            Rows::Jsonl(rows) => rows.line,
+            Rows::Csv(rows) => rows.line,
+        }
+    }
+
     fn build(
         path: &Path,
         bytes: Box<dyn Read + Send>,
@@ -130,15 +145,11 @@ impl RecordReader {
             path: path.to_owned(),
             compression: kind.compression,
             row_bytes_max: options.row_bytes_max,
+            labels: options.labels,
         };
         let columns = options.columns.clone();
         let rows = match kind.format {
-            Format::Jsonl => Rows::Jsonl(jsonl_rows::JsonlRows::new(
-                bytes,
-                columns,
-                options.labels,
-                &place,
-            )),
+            Format::Jsonl => Rows::Jsonl(jsonl_rows::JsonlRows::new(bytes, columns, &place)),
             Format::Csv => Rows::Csv(csv_rows::CsvRows::new(bytes, columns, &place)?),
         };
         Ok(Self {
@@ -263,9 +274,14 @@ impl Place {
             Some(unit) => unit,
             None => None,
         };
+        let label = label.filter(|label| !label.is_empty());
+        let wrong = |cell: &String| self.labels == LabelForm::Number && number(cell).is_none();
+        if label.as_ref().is_some_and(wrong) {
+            return Err(self.malformed(line, "the label is no number, such as `2.5`"));
+        }
         Ok(Record {
             text,
-            label: label.filter(|label| !label.is_empty()),
+            label,
             unit,
             group: None,
         })

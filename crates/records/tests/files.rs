@@ -489,3 +489,28 @@ fn label_cells_may_hold_several_labels_or_a_number() {
     assert_eq!(found, [Some("2.5".to_owned()), Some("3".to_owned())]);
     assert!(read(number, LabelForm::One).is_err());
 }
+
+#[test]
+fn a_label_that_is_no_number_is_told_with_its_line_and_not_quoted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.csv");
+    let read = |cell: &str| {
+        std::fs::write(&path, format!("text,label\na,2.5\nb,\"{cell}\"\n")).unwrap();
+        let options = ReadOptions {
+            labels: LabelForm::Number,
+            ..ReadOptions::default()
+        };
+        read_all(&path, &options).map_err(|error| error.to_string())
+    };
+    for wrong in ["1,5", "nan", "inf", "seven", "1e300"] {
+        let error = read(wrong).unwrap_err();
+        assert!(
+            error.contains("rows.csv` line 3: the label is no number"),
+            "{error}"
+        );
+        assert!(!error.contains(wrong), "{error}");
+    }
+    for right in ["", " 7 ", "-1e-7", "100000003"] {
+        assert!(read(right).is_ok(), "{right}");
+    }
+}

@@ -18,6 +18,7 @@ pub(super) struct CsvRows {
     unit: Option<usize>,
     group: Option<usize>,
     row: csv::StringRecord,
+    pub(super) line: u64,
 }
 
 impl CsvRows {
@@ -68,6 +69,7 @@ impl CsvRows {
             rows,
             budget,
             row: csv::StringRecord::new(),
+            line: 0,
         })
     }
 
@@ -85,6 +87,7 @@ impl CsvRows {
             .row
             .position()
             .map_or(start.line(), csv::Position::line);
+        self.line = line;
         let bytes = self.rows.position().byte() - start.byte();
         if bytes > place.row_bytes_max as u64 {
             return Err(place.too_long(line));

@@ -16,25 +16,18 @@ pub(super) struct JsonlRows {
     bytes: BufReader<Utf8Guard<Box<dyn Read + Send>>>,
     budget: RowBudget,
     columns: Columns,
-    labels: LabelForm,
-    line: u64,
+    pub(super) line: u64,
     buffer: Vec<u8>,
 }
 
 impl JsonlRows {
-    pub(super) fn new(
-        bytes: Box<dyn Read + Send>,
-        columns: Columns,
-        labels: LabelForm,
-        place: &Place,
-    ) -> Self {
+    pub(super) fn new(bytes: Box<dyn Read + Send>, columns: Columns, place: &Place) -> Self {
         let budget = RowBudget::new((place.row_bytes_max + BUFFER_BYTES) as u64);
         let guard = Utf8Guard::new(bytes, budget.clone());
         Self {
             bytes: BufReader::with_capacity(BUFFER_BYTES, guard),
             budget,
             columns,
-            labels,
             line: 0,
             buffer: Vec::new(),
         }
@@ -104,7 +97,7 @@ impl JsonlRows {
                 return Ok(None);
             };
             let labels = match role {
-                "label" => self.labels,
+                "label" => place.labels,
                 _ => LabelForm::One,
             };
             match take(column, role)? {

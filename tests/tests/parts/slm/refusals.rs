@@ -52,7 +52,7 @@ fn what_cannot_be_trained_on_is_refused_with_the_remedy() {
     );
     refused(
         &["pain.csv", "--task", "number", "--label-column", "text"],
-        &["is none", "`task`"],
+        &["pain.csv` line 2: the label is no number"],
     );
     refused(
         &["topics.jsonl", "--dropout", "1.5"],
