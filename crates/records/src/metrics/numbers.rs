@@ -39,6 +39,7 @@ pub fn evaluate_numbers(pairs: &[(f64, f64)], resampling: Resampling) -> Result<
     let count = pairs.len() as f64;
     let mean = pairs.iter().map(|(truth, _)| truth).sum::<f64>() / count;
     let spread: f64 = pairs.iter().map(|(truth, _)| (truth - mean).powi(2)).sum();
+    let alike = pairs.iter().all(|(truth, _)| *truth == pairs[0].0);
     let missed: f64 = pairs
         .iter()
         .map(|(truth, said)| (truth - said).powi(2))
@@ -51,6 +52,7 @@ pub fn evaluate_numbers(pairs: &[(f64, f64)], resampling: Resampling) -> Result<
         rows: pairs.len(),
         mean_absolute_error: interval_of(pairs.len(), resampling, absolute)?,
         root_mean_square_error: (missed / count).sqrt(),
-        r_squared: (spread > 0.0).then(|| 1.0 - missed / spread),
+        // Rounding may leave a spread to numbers that are alike.
+        r_squared: (!alike).then(|| 1.0 - missed / spread),
     })
 }

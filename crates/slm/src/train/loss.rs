@@ -228,7 +228,8 @@ impl Filling<'_> {
 
     fn numbers(&self, own: &mut [f32]) {
         if let Known::Numbers(numbers) = &self.row.known {
-            own.copy_from_slice(numbers);
+            let pairs = own.iter_mut().zip(numbers);
+            pairs.for_each(|(own, number)| *own = *number as f32);
         }
     }
 }

@@ -17,8 +17,9 @@ pub enum Target {
     Shares(Vec<(String, f32)>),
     /// All its labels, perhaps none, for a multi-label head.
     Labels(Vec<String>),
-    /// Its numbers, one a label of the head, for a number head.
-    Numbers(Vec<f32>),
+    /// Its numbers, one a label of the head, for a number head. They are scaled before they become
+    /// f32, so that numbers far from zero stay apart; each lies within the range of an f32.
+    Numbers(Vec<f64>),
 }
 
 /// One text with what is known of it.

@@ -39,7 +39,7 @@ pub(super) struct Rows {
     /// Factor of each output's share in the loss.
     pub factors: Vec<f32>,
     /// Mean and deviation of each output's numbers; 0 and 1 where there are none.
-    pub scales: Vec<(f32, f32)>,
+    pub scales: Vec<(f64, f64)>,
     /// Examples whose end was cut off.
     pub cut: usize,
     /// Examples without a token the model knows.
@@ -156,8 +156,11 @@ fn balanced(rows: &[Row], heads: &[Head]) -> Vec<f32> {
     factors
 }
 
+/// Numbers whose deviation is smaller beside the largest of them differ by rounding alone.
+const ALIKE: f64 = 1e-12;
+
 /// Mean and deviation of the numbers that the training rows know, by output.
-fn scales(rows: &[Row], heads: &[Head]) -> Vec<(f32, f32)> {
+fn scales(rows: &[Row], heads: &[Head]) -> Vec<(f64, f64)> {
     let ranges = heads::ranges(heads);
     let mut scales = vec![(0.0, 1.0); heads::outputs(heads)];
     for (index, head) in heads.iter().enumerate() {
@@ -167,26 +170,28 @@ fn scales(rows: &[Row], heads: &[Head]) -> Vec<(f32, f32)> {
         for (place, output) in ranges[index].clone().enumerate() {
             let values = rows.iter().filter(|row| row.head == index);
             let values = values.filter_map(|row| match &row.known {
-                Known::Numbers(numbers) => Some(f64::from(numbers[place])),
+                Known::Numbers(numbers) => Some(numbers[place]),
                 _ => None,
             });
             let values: Vec<f64> = values.collect();
             let count = values.len().max(1) as f64;
             let mean = values.iter().sum::<f64>() / count;
             let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
-            // Numbers that are all alike stay a distance of zero from their mean.
-            let deviation = if variance > 1e-12 {
-                variance.sqrt()
-            } else {
-                1.0
+            let largest = values
+                .iter()
+                .fold(0.0, |so_far: f64, v| so_far.max(v.abs()));
+            scales[output] = match variance.sqrt() {
+                deviation if deviation > ALIKE * largest => (mean, deviation),
+                // Numbers that are all alike stay a distance of zero from their mean.
+                _ if largest > 0.0 => (mean, largest),
+                _ => (mean, 1.0),
             };
-            scales[output] = (mean as f32, deviation as f32);
         }
     }
     scales
 }
 
-fn scale(row: &mut Row, scales: &[(f32, f32)], heads: &[Head]) {
+fn scale(row: &mut Row, scales: &[(f64, f64)], heads: &[Head]) {
     let start = heads::ranges(heads)[row.head].start;
     if let Known::Numbers(numbers) = &mut row.known {
         for (number, (mean, deviation)) in numbers.iter_mut().zip(&scales[start..]) {
@@ -267,19 +272,50 @@ mod tests {
     #[test]
     fn numbers_are_scaled_to_mean_0_and_deviation_1() {
         let heads = [Head::only(Task::Number, ["age"])];
-        let number = |value: f32| Row {
+        let number = |value: f64| Row {
             known: Known::Numbers(vec![value]),
             ..row(0, 1.0)
         };
         let mut rows = vec![number(10.0), number(20.0), number(30.0)];
         let scales = scales(&rows, &heads);
         rows.iter_mut().for_each(|row| scale(row, &scales, &heads));
-        let expected = 1.5f32.sqrt();
+        let expected = 1.5f64.sqrt();
         let Known::Numbers(first) = &rows[0].known else {
             panic!()
         };
         assert!((first[0] + expected).abs() < 1e-5, "{first:?}");
         assert_eq!(scales[0].0, 20.0);
+    }
+
+    #[test]
+    fn the_unit_of_numbers_and_their_zero_do_not_change_what_is_trained() {
+        let heads = [Head::only(Task::Number, ["age"])];
+        let scaled = |values: [f64; 3]| {
+            let number = |value: f64| Row {
+                known: Known::Numbers(vec![value]),
+                ..row(0, 1.0)
+            };
+            let mut rows = values.map(number);
+            let scales = scales(&rows, &heads);
+            rows.iter_mut().for_each(|row| scale(row, &scales, &heads));
+            rows.map(|row| match row.known {
+                Known::Numbers(numbers) => numbers[0],
+                other => panic!("{other:?}"),
+            })
+        };
+        let usual = scaled([1.0, 2.0, 3.0]);
+        for values in [
+            [1e-7, 2e-7, 3e-7],
+            [1e-30, 2e-30, 3e-30],
+            [1e8 + 1.0, 1e8 + 2.0, 1e8 + 3.0],
+        ] {
+            for (told, wanted) in scaled(values).iter().zip(usual) {
+                assert!((told - wanted).abs() < 1e-6, "{values:?}: {told} {wanted}");
+            }
+        }
+        for alike in [0.0, 0.1, 1e9 + 0.1] {
+            assert!(scaled([alike; 3]).iter().all(|told| told.abs() < 1e-9));
+        }
     }
 
     #[test]

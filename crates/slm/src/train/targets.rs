@@ -17,7 +17,7 @@ pub(super) enum Known {
     /// The outputs that should say yes.
     Labels(Vec<usize>),
     /// A number for each output of the head.
-    Numbers(Vec<f32>),
+    Numbers(Vec<f64>),
 }
 
 /// The heads, ready to be looked up in.
@@ -88,7 +88,8 @@ impl<'h> Outputs<'h> {
                 outputs.map(Known::Labels)
             }
             (Target::Numbers(numbers), Task::Number)
-                if numbers.len() == head.labels.len() && numbers.iter().all(|n| n.is_finite()) =>
+                if numbers.len() == head.labels.len()
+                    && numbers.iter().all(|n| (*n as f32).is_finite()) =>
             {
                 Ok(Known::Numbers(numbers.clone()))
             }

@@ -76,14 +76,14 @@ fn pains(count: usize, seed: u64) -> Vec<Example> {
         let very = ((noise.next() + 1.0) * 4.49) as usize;
         let text = format!("it hurts {}much", "very ".repeat(very));
         Example {
-            target: Target::Numbers(vec![10.0 + 10.0 * very as f32]),
+            target: Target::Numbers(vec![10.0 + 10.0 * very as f64]),
             ..Example::labelled(text, "")
         }
     };
     (0..count).map(example).collect()
 }
 
-fn numbers(example: &Example) -> f32 {
+fn numbers(example: &Example) -> f64 {
     match &example.target {
         Target::Numbers(numbers) => numbers[0],
         other => panic!("{other:?}"),
@@ -127,9 +127,9 @@ fn a_number_can_be_learned_and_comes_out_in_its_own_unit() {
     let errors = ask(&runtime, &model, &test);
     let errors = errors.iter().zip(&test).map(|(predictions, example)| {
         assert!(predictions[0].probabilities.is_empty());
-        (predictions[0].numbers[0] - numbers(example)).abs()
+        (f64::from(predictions[0].numbers[0]) - numbers(example)).abs()
     });
-    let mean = errors.sum::<f32>() / 100.0;
+    let mean = errors.sum::<f64>() / 100.0;
     assert!(mean < 5.0, "off by {mean} of 80 on average");
 }
 
@@ -142,7 +142,7 @@ fn numbers_far_from_zero_are_learned_as_well_as_those_around_it() {
         epochs: 4,
         ..options()
     };
-    let moved = |by: f32| {
+    let moved = |by: f64| {
         let mut examples = pains(200, 1);
         for example in &mut examples {
             example.target = Target::Numbers(vec![numbers(example) + by]);
@@ -150,8 +150,9 @@ fn numbers_far_from_zero_are_learned_as_well_as_those_around_it() {
         let (model, _) = run(&runtime, &heads, &examples, &options).unwrap();
         let errors = ask(&runtime, &model, &examples);
         let errors = errors.iter().zip(&examples);
-        let errors = errors.map(|(told, example)| (told[0].numbers[0] - numbers(example)).abs());
-        errors.sum::<f32>() / 200.0
+        let errors =
+            errors.map(|(told, example)| (f64::from(told[0].numbers[0]) - numbers(example)).abs());
+        errors.sum::<f64>() / 200.0
     };
     let (near, far) = (moved(-50.0), moved(3000.0));
     assert!((near - far).abs() < 0.5, "off by {near} and by {far}");
@@ -190,8 +191,9 @@ fn several_data_sets_share_one_encoder() {
     let test = pains(100, 2);
     let answers = ask(&runtime, &model, &test);
     let errors = answers.iter().zip(&test);
-    let errors = errors.map(|(heads, example)| (heads[2].numbers[0] - numbers(example)).abs());
-    let mean = errors.sum::<f32>() / 100.0;
+    let errors =
+        errors.map(|(heads, example)| (f64::from(heads[2].numbers[0]) - numbers(example)).abs());
+    let mean = errors.sum::<f64>() / 100.0;
     assert!(mean < 8.0, "off by {mean} of 80 on average");
 }
 
@@ -216,7 +218,7 @@ fn an_example_that_does_not_fit_its_head_is_refused_before_training() {
         wrong.contains("example 40 does not fit the number head `pain`, which wants 1 finite"),
         "{wrong}"
     );
-    let wrong = error(|data| data[40].target = Target::Numbers(vec![f32::NAN]));
+    let wrong = error(|data| data[40].target = Target::Numbers(vec![f64::NAN]));
     assert!(wrong.contains("finite numbers"), "{wrong}");
     let wrong = error(|data| data[3].head = 2);
     assert!(wrong.contains("the heads are `topic`, `pain`"), "{wrong}");
@@ -342,5 +344,8 @@ fn synthetic_examples_can_go_first_and_real_ones_have_the_last_word() {
     let error = run(&runtime, &heads, real, &options)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("both released records and others"), "{error}");
+    assert!(
+        error.contains("both released records and others"),
+        "{error}"
+    );
 }

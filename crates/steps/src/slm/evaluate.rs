@@ -255,7 +255,7 @@ fn score(
         }
         Task::Number => {
             let pair = |(row, told): (&Known, &Prediction)| match &row.target {
-                Target::Numbers(truth) => Some((f64::from(truth[0]), f64::from(told.numbers[0]))),
+                Target::Numbers(truth) => Some((truth[0], f64::from(told.numbers[0]))),
                 _ => None,
             };
             let score = |told: &[Prediction]| {

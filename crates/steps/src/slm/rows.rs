@@ -64,7 +64,7 @@ impl Row {
 }
 
 /// What to read of a data set beside texts and labels.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct MoreColumns<'c> {
     /// The privacy unit, if the data set declares a column of it.
     pub unit: bool,
@@ -197,13 +197,13 @@ pub(super) fn target(
             Ok(Some(Target::Labels(labels)))
         }
         Task::Number => {
-            let number = row.label.as_deref().map(|cell| cell.trim().parse::<f32>());
+            let number = row.label.as_deref().map(records::number);
             match number {
-                Some(Ok(number)) if number.is_finite() => Ok(Some(Target::Numbers(vec![number]))),
+                Some(Some(number)) => Ok(Some(Target::Numbers(vec![number]))),
                 None => Ok(None),
-                _ => Err(StepFailure::BadInput(format!(
-                    "head `{}` wants numbers, and a cell of its label column is none; \
-                     look at `label_column`, or at `task`",
+                Some(None) => Err(StepFailure::BadInput(format!(
+                    "head `{}` wants numbers, and the label of a released record is none; look at \
+                     `task`",
                     head.name
                 ))),
             }
@@ -214,6 +214,21 @@ pub(super) fn target(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An f32 would take these for 100000000.
+    #[test]
+    fn a_number_far_from_zero_is_what_the_cell_says() {
+        let head = Head::only(Task::Number, ["balance"]);
+        let row = Row {
+            text: "a".to_owned(),
+            label: Some("100000003".to_owned()),
+            shares: None,
+            unit: None,
+            group: String::new(),
+        };
+        let told = target(&row, &head, true).unwrap();
+        assert_eq!(told, Some(Target::Numbers(vec![100_000_003.0])));
+    }
 
     #[test]
     fn probabilities_that_are_none_or_gainsay_the_label_are_refused_with_their_place() {

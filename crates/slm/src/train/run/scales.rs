@@ -6,14 +6,14 @@ use crate::model::{Model, names};
 use crate::params::Parameters;
 
 /// Makes the head speak in scaled numbers, which are what is trained.
-pub(super) fn descale(model: &mut Model, scales: &[(f32, f32)]) -> Result<(), SlmError> {
+pub(super) fn descale(model: &mut Model, scales: &[(f64, f64)]) -> Result<(), SlmError> {
     if model.heads.iter().all(|head| head.task != Task::Number) {
         return Ok(());
     }
     // A head that was just made speaks in scaled numbers as it is: its biases are exactly 0, which
     // no training leaves. To shift it would have it begin at `-mean / deviation`, far away.
     let biases = &model.weights.get(names::HEAD_BIAS)?.data;
-    let inverse: Vec<(f32, f32)> = scales
+    let inverse: Vec<(f64, f64)> = scales
         .iter()
         .zip(biases)
         .map(|((mean, deviation), bias)| match *bias {
@@ -25,7 +25,7 @@ pub(super) fn descale(model: &mut Model, scales: &[(f32, f32)]) -> Result<(), Sl
 }
 
 /// Makes the head speak in the numbers of the examples: `deviation * (w x + b) + mean`.
-pub(super) fn rescale(weights: &mut Parameters, scales: &[(f32, f32)]) -> Result<(), SlmError> {
+pub(super) fn rescale(weights: &mut Parameters, scales: &[(f64, f64)]) -> Result<(), SlmError> {
     if scales.iter().all(|scale| *scale == (0.0, 1.0)) {
         return Ok(());
     }
@@ -34,8 +34,10 @@ pub(super) fn rescale(weights: &mut Parameters, scales: &[(f32, f32)]) -> Result
     let width = matrix.shape[1];
     let rows = matrix.data.chunks_exact_mut(width).zip(&mut bias.data);
     for ((row, bias), (mean, deviation)) in rows.zip(scales) {
-        row.iter_mut().for_each(|value| *value *= deviation);
-        *bias = *bias * deviation + mean;
+        let scaled = |value: f32| f64::from(value) * deviation;
+        row.iter_mut()
+            .for_each(|value| *value = scaled(*value) as f32);
+        *bias = (scaled(*bias) + mean) as f32;
     }
     weights.insert(names::HEAD_WEIGHT, matrix);
     weights.insert(names::HEAD_BIAS, bias);
