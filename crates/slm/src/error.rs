@@ -338,6 +338,15 @@ pub enum SlmError {
         /// Another model, other data or other options.
         differs: String,
     },
+    /// A file that no run has written down.
+    #[error(
+        "`{}` is no checkpoint, and is left as it is; name another file for it",
+        path.display()
+    )]
+    NotACheckpoint {
+        /// The file.
+        path: PathBuf,
+    },
     /// A checkpoint that is not whole.
     #[error(
         "the checkpoint `{}` is damaged ({reason}); remove it to start the run anew",

@@ -1,21 +1,20 @@
 //! A run that was killed goes on where it stood, and ends with the same weights bit for bit.
 //!
 //! One safetensors file holds values, moments and the best weights so far; its metadata holds the
-//! place in the run and a fingerprint of everything the result depends on. Shuffles and dropout
+//! place in the run, a fingerprint of everything the result depends on, and a checksum: of damaged
+//! weights training would go on to another model, and say nothing. Shuffles and dropout
 //! masks need no state: they follow from the seed and the step number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 
 use super::Validation;
-use super::options::TrainOptions;
-use super::rows::Rows;
+use super::fingerprint::{Fingerprint, Fnv};
 use crate::error::SlmError;
 use crate::files;
-use crate::model::Model;
-use crate::params::Parameters;
+use crate::params::{Array, Parameters};
 
 /// Where and how often a run is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +59,7 @@ pub(super) struct Checkpoint {
 
 const STATE: &str = "state/";
 const BEST: &str = "best/";
+const CHECKSUM: &str = "checksum";
 
 impl Checkpoint {
     /// Writes the file anew; a reader sees the old one or the new one, never a part. What a killed
@@ -76,21 +76,22 @@ impl Checkpoint {
             ("done".to_owned(), self.place.done.to_string()),
             ("loss".to_owned(), loss),
         ]);
-        let state = self.state.iter().map(|(name, array)| (STATE, name, array));
-        let mut arrays: Vec<_> = state.collect();
+        let of = |prefix: &str, name: &str| format!("{prefix}{name}");
+        let state = self.state.iter();
+        let mut arrays: BTreeMap<String, &Array> = state
+            .map(|(name, array)| (of(STATE, name), array))
+            .collect();
         if let Some(best) = &self.best {
             metadata.insert("best_epoch".to_owned(), best.epoch.to_string());
             metadata.insert("best_loss".to_owned(), bits(best.validation.loss));
             let accuracy = best.validation.accuracy.map_or(String::new(), bits);
             metadata.insert("best_accuracy".to_owned(), accuracy);
             let weights = best.weights.iter();
-            arrays.extend(weights.map(|(name, array)| (BEST, name, array)));
+            arrays.extend(weights.map(|(name, array)| (of(BEST, name), array)));
         }
-        let named = arrays
-            .into_iter()
-            .map(|(prefix, name, array)| (format!("{prefix}{name}"), array));
+        metadata.insert(CHECKSUM.to_owned(), checksum(&metadata, &arrays));
         let partial = with_suffix(path, ".partial");
-        let written = files::write_arrays(&partial, named, metadata);
+        let written = files::write_arrays(&partial, arrays, metadata);
         let renamed =
             written.and_then(|()| std::fs::rename(&partial, path).map_err(SlmError::write(path)));
         if renamed.is_err() {
@@ -103,8 +104,8 @@ impl Checkpoint {
     /// Reads the file of a run with this fingerprint; `None` if there is none.
     ///
     /// # Errors
-    /// [`SlmError::CheckpointDamaged`] if it is cut short, [`SlmError::Checkpoint`] if it is of
-    /// another run.
+    /// [`SlmError::NotACheckpoint`] if it is something else, [`SlmError::CheckpointDamaged`] if it is
+    /// not as it was written, [`SlmError::Checkpoint`] if it is of another run.
     pub(super) fn read(path: &Path, fingerprint: Fingerprint) -> Result<Option<Self>, SlmError> {
         if !path.exists() {
             return Ok(None);
@@ -114,9 +115,18 @@ impl Checkpoint {
             path: path.to_owned(),
             reason,
         };
+        let other = || SlmError::NotACheckpoint {
+            path: path.to_owned(),
+        };
+        if !may_be_safetensors(&bytes) {
+            return Err(other());
+        }
         let (_, header) =
             SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
         let metadata = header.metadata().clone().unwrap_or_default();
+        if !metadata.contains_key("fingerprint") {
+            return Err(other());
+        }
         let text = |key: &str| metadata.get(key).map_or("", String::as_str);
         if let Some(differs) = fingerprint.differs_from(text("fingerprint")) {
             return Err(SlmError::Checkpoint {
@@ -131,6 +141,10 @@ impl Checkpoint {
         let (mut state, mut best) = (Parameters::default(), Parameters::default());
         let arrays =
             files::read_arrays(path, &bytes).map_err(|error| damaged(error.to_string()))?;
+        let named = arrays.iter().map(|(name, array)| (name.clone(), array));
+        if text(CHECKSUM) != checksum(&metadata, &named.collect()) {
+            return Err(damaged("it is not as it was written".to_owned()));
+        }
         for (name, array) in arrays {
             match (name.strip_prefix(STATE), name.strip_prefix(BEST)) {
                 (Some(name), _) => state.insert(name, array),
@@ -165,6 +179,30 @@ impl Checkpoint {
     }
 }
 
+/// Of everything in the file but the checksum itself.
+fn checksum(metadata: &HashMap<String, String>, arrays: &BTreeMap<String, &Array>) -> String {
+    let mut hash = Fnv::new();
+    let words: BTreeMap<_, _> = metadata
+        .iter()
+        .filter(|(key, _)| *key != CHECKSUM)
+        .collect();
+    hash.add(format!("{words:?}").as_bytes());
+    for (name, array) in arrays {
+        hash.add(format!("{name} {:?}", array.shape).as_bytes());
+        for value in &array.data {
+            hash.add(&value.to_le_bytes());
+        }
+    }
+    format!("{:016x}", hash.0)
+}
+
+/// Whether the file begins as a safetensors file does: with the length of its header in 8 bytes,
+/// the upper ones zero, and `{`. One cut short before that may be one.
+fn may_be_safetensors(bytes: &[u8]) -> bool {
+    let upper = bytes.iter().skip(5).take(3);
+    upper.clone().all(|byte| *byte == 0) && bytes.get(8).is_none_or(|byte| *byte == b'{')
+}
+
 /// The file `path` with something behind its whole name: `a.run` and `a.old` have files of their
 /// own then.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -180,94 +218,6 @@ fn bits(value: f32) -> String {
 
 fn from_bits(text: &str) -> f32 {
     f32::from_bits(u32::from_str_radix(text, 16).unwrap_or(f32::NAN.to_bits()))
-}
-
-/// Numbers that differ when anything the final weights depend on differs.
-///
-/// Guards against mistakes, not against malice.
-///
-/// Source: Fowler, Noll, Vo, FNV-1a with 64 bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fingerprint {
-    model: u64,
-    data: u64,
-    options: u64,
-}
-
-impl Fingerprint {
-    pub(super) fn of(model: &Model, rows: &Rows, options: &TrainOptions) -> Self {
-        // Checkpoints do not change the result, and threads its last bits at most.
-        let options = TrainOptions {
-            checkpoint: None,
-            threads: 1,
-            ..options.clone()
-        };
-        let mut of_model = Fnv::new();
-        of_model.add(format!("{:?} {:?}", model.config, model.heads).as_bytes());
-        for (name, array) in model.weights.iter() {
-            of_model.add(name.as_bytes());
-            // A sample is enough to tell two models apart.
-            for value in array.data.iter().step_by(997) {
-                of_model.add(&value.to_le_bytes());
-            }
-        }
-        let mut of_data = Fnv::new();
-        for row in rows.train.iter().chain(&rows.validation) {
-            for id in &row.ids {
-                of_data.add(&id.to_le_bytes());
-            }
-            of_data.add(format!("{} {:?}", row.head, row.known).as_bytes());
-            of_data.add(&row.weight.to_le_bytes());
-        }
-        let mut of_options = Fnv::new();
-        of_options.add(format!("{options:?}").as_bytes());
-        Self {
-            model: of_model.0,
-            data: of_data.0,
-            options: of_options.0,
-        }
-    }
-
-    /// What this run has another of than the one that wrote `text`; `None` if nothing.
-    fn differs_from(&self, text: &str) -> Option<String> {
-        let parts = [
-            ("another model", self.model),
-            ("other data", self.data),
-            ("other options", self.options),
-        ];
-        let theirs: Vec<&str> = text.split(' ').collect();
-        if theirs.len() != parts.len() {
-            return Some("another version of noisegate, or is no checkpoint at all".to_owned());
-        }
-        let pairs = parts.iter().zip(theirs);
-        let differing = pairs.filter(|((_, ours), theirs)| format!("{ours:016x}") != *theirs);
-        let names: Vec<&str> = differing.map(|((name, _), _)| *name).collect();
-        (!names.is_empty()).then(|| names.join(" and "))
-    }
-}
-
-impl std::fmt::Display for Fingerprint {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            out,
-            "{:016x} {:016x} {:016x}",
-            self.model, self.data, self.options
-        )
-    }
-}
-
-struct Fnv(u64);
-
-impl Fnv {
-    fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -346,7 +296,49 @@ mod tests {
         let arrays = [("a.weight".to_owned(), &model)];
         files::write_arrays(&path, arrays, HashMap::new()).unwrap();
         let other = message(OURS);
-        assert!(other.contains("no checkpoint at all"), "{other}");
+        assert!(other.contains("is no checkpoint"), "{other}");
+        let bytes = checkpoint_with("fingerprint", "1 2");
+        std::fs::write(&path, bytes).unwrap();
+        assert!(message(OURS).contains("another version of noisegate; remove"));
+    }
+
+    fn checkpoint_with(key: &str, value: &str) -> Vec<u8> {
+        let metadata = HashMap::from([(key.to_owned(), value.to_owned())]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        files::write_arrays(&path, [], metadata).unwrap();
+        std::fs::read(path).unwrap()
+    }
+
+    /// Such as the records, named by mistake: nobody is told to remove them.
+    #[test]
+    fn a_file_that_is_no_checkpoint_is_left_and_called_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.jsonl");
+        for data in ["{\"text\":\"a\",\"label\":\"b\"}\n", "text,label\na,b\n"] {
+            std::fs::write(&path, data).unwrap();
+            let error = Checkpoint::read(&path, OURS).unwrap_err().to_string();
+            assert!(error.contains("is no checkpoint"), "{error}");
+            assert!(!error.contains("remove"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_with_a_changed_byte_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.checkpoint");
+        checkpoint().write(&path, OURS).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for at in 8..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            std::fs::write(&path, &changed).unwrap();
+            let read = Checkpoint::read(&path, OURS);
+            // A header is padded with spaces, which say nothing.
+            let padding =
+                bytes[at] == b' ' && read.as_ref().is_ok_and(|it| *it == Some(checkpoint()));
+            assert!(read.is_err() || padding, "byte {at} of {}", bytes.len());
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod adamw;
 mod batches;
 mod checkpoint;
 mod device;
+mod fingerprint;
 mod held_out;
 pub mod loss;
 mod options;
@@ -120,7 +121,7 @@ pub struct Summary {
 /// [`SlmError::WrongTarget`], [`SlmError::Weight`], [`SlmError::NoExamples`],
 /// [`SlmError::NoExamplesOfHead`], [`SlmError::OneClass`], [`SlmError::EmptyLabels`],
 /// [`SlmError::ClassWeight`], [`SlmError::UnknownTexts`], [`SlmError::Checkpoint`],
-/// [`SlmError::CheckpointDamaged`], and those of reading the base. Later: [`SlmError::Diverged`], [`SlmError::Cancelled`], [`SlmError::Runtime`].
+/// [`SlmError::NotACheckpoint`], [`SlmError::CheckpointDamaged`], and those of reading the base. Later: [`SlmError::Diverged`], [`SlmError::Cancelled`], [`SlmError::Runtime`].
 pub fn train(
     runtime: &Runtime,
     base: &Base,

@@ -15,7 +15,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::batches;
-use super::checkpoint::{Best, Checkpoint, Fingerprint, Place};
+use super::checkpoint::{Best, Checkpoint, Place};
+use super::fingerprint::Fingerprint;
 use super::device::DeviceWeights;
 use super::options::{TrainOptions, TrainingData};
 use super::rows::{self, Rows};
