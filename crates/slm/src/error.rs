@@ -177,6 +177,11 @@ pub enum SlmError {
         /// What the tokenizer library said, and the remedy.
         reason: String,
     },
+    /// Texts that no vocabulary can be trained on.
+    #[error(
+        "the texts hold no words, so that no vocabulary can be trained on them; look at the column of the texts"
+    )]
+    NoWords,
     /// The tokenizer can make ids that the model has no row for.
     #[error(
         "the tokenizer makes ids up to {highest}, and the model's embedding has {rows} rows; they belong to different models: copy `tokenizer.json` from where the weights came from"
@@ -220,6 +225,12 @@ pub enum SlmError {
         examples: usize,
         /// Their label.
         label: String,
+    },
+    /// No head, or two that cannot be told apart.
+    #[error("{problem}; give a model at least one head, and each a name of its own")]
+    Heads {
+        /// What is wrong.
+        problem: String,
     },
     /// Fewer than two labels were declared, or one twice.
     #[error("the label list {problem}; declare at least two different labels")]

@@ -54,7 +54,7 @@ impl Tokens {
     /// characters than that, words with the rarest are unknown.
     ///
     /// # Errors
-    /// [`SlmError::Tokenizer`] if the texts hold no words.
+    /// [`SlmError::NoWords`] if the texts hold no words.
     ///
     /// # Source
     /// Schuster, Nakajima, "Japanese and Korean Voice Search", 2012 (WordPiece), with the merge

@@ -105,15 +105,19 @@ impl Head {
 /// Refuses heads that nothing can be learned for.
 ///
 /// # Errors
-/// [`SlmError::Labels`]: no head, two of one name, too few labels, or one label twice.
+/// [`SlmError::Heads`]: none, or two of one name; [`SlmError::Labels`]: too few, or one twice.
 pub fn check(heads: &[Head]) -> Result<(), SlmError> {
     let refuse = |problem: String| Err(SlmError::Labels { problem });
     if heads.is_empty() {
-        return refuse("belongs to no head".to_owned());
+        return Err(SlmError::Heads {
+            problem: "there is no head".to_owned(),
+        });
     }
     for (index, head) in heads.iter().enumerate() {
         if heads[..index].iter().any(|other| other.name == head.name) {
-            return refuse(format!("has two heads named `{}`", head.name));
+            return Err(SlmError::Heads {
+                problem: format!("there are two heads named `{}`", head.name),
+            });
         }
         let least = if head.task == Task::SingleLabel { 2 } else { 1 };
         if head.labels.len() < least {
@@ -308,7 +312,10 @@ mod tests {
         let message = |heads: &[Head]| check(heads).unwrap_err().to_string();
         assert!(message(&[Head::single(["a"])]).contains("has 1 entries"));
         assert!(message(&[Head::single(["a", "b", "a"])]).contains("`a` twice"));
-        assert!(message(&[heads().remove(0), heads().remove(0)]).contains("two heads"));
+        assert!(
+            message(&[heads().remove(0), heads().remove(0)])
+                .contains("two heads named `topic`; give")
+        );
         check(&heads()).unwrap();
     }
 

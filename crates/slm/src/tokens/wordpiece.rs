@@ -39,7 +39,7 @@ pub(super) fn train<'t>(
         words.extend(splits.into_iter().map(|(word, _, _)| word.to_owned()));
     }
     if words.is_empty() {
-        return Err(failed("the texts hold no words".to_owned()));
+        return Err(SlmError::NoWords);
     }
     let known = alphabet(&words, vocabulary.saturating_sub(SPECIAL.len()));
     words.retain(|word| word.chars().all(|c| known.contains(&c)));
