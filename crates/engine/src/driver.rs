@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::error::EngineError;
 use crate::events::{Event, EventLog, Observer, Told};
 use crate::folder::RunFolder;
+use crate::interrupt::stop_signal;
 use crate::state::{Action, Ending, Message, Need, Node, RunState, StepState};
 use crate::step::{Input, Inputs, Registry, StepContext, StepFailure};
 use crate::store::{Artifact, Store};
@@ -254,25 +255,6 @@ impl<'a> Driver<'a> {
 fn told(duration: Duration, private: bool) -> f64 {
     let seconds = duration.as_secs_f64();
     if private { seconds.ceil() } else { seconds }
-}
-
-/// Waits for Ctrl-C or, on Unix, for the signal that a service manager sends.
-async fn stop_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    // Without a handler the default applies: the process ends at once.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 fn nodes(plan: &Plan) -> Vec<Node> {

@@ -9,7 +9,8 @@
 //!             │
 //!             ├── store.rs    content-addressed artifacts, label checked on every open
 //!             ├── events.rs   one JSON line for everything that happened
-//!             └── folder.rs   one folder for every run
+//!             ├── folder.rs   one folder for every run
+//!             └── interrupt.rs  Ctrl-C
 //! ```
 //!
 //! Start reading at [`driver::drive`]. This crate knows no step: it meets them
@@ -23,6 +24,7 @@ pub mod error;
 pub mod events;
 pub mod file_id;
 pub mod folder;
+pub mod interrupt;
 pub mod state;
 pub mod step;
 pub mod store;
@@ -32,5 +34,6 @@ pub use error::EngineError;
 pub use events::{Event, EventLog, Observer};
 pub use file_id::FileId;
 pub use folder::RunFolder;
+pub use interrupt::interruptible;
 pub use step::{Input, Inputs, Made, Registry, Step, StepContext, StepFailure};
 pub use store::{Artifact, Store};
