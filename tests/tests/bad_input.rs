@@ -66,6 +66,14 @@ fn story() -> Story {
     story
 }
 
+/// One whose encoder is to have the shape of a base.
+fn of_a_base() -> Story {
+    let story = story();
+    let shape = ", layers = 1, hidden = 16, heads = 2, intermediate = 16";
+    story.write("workflow.toml", TRAIN_AND_EVALUATE.replace(shape, ""));
+    story
+}
+
 /// Asserts the exit code and that the error names every one of `parts`.
 #[track_caller]
 fn refused(told: &Told, code: i32, parts: &[&str]) {
@@ -169,7 +177,7 @@ fn a_label_that_training_never_saw_is_named() {
         "--set",
         "data.test.labels=billing,delay,parking",
     ]);
-    refused(&told, 2, &["`test`", "`parking`", "not seen in training"]);
+    refused(&told, 2, &["`data.test`", "`parking`", "not trained on"]);
 }
 
 #[test]
@@ -212,7 +220,7 @@ fn a_file_that_is_no_library_is_refused() {
 
 #[test]
 fn a_plugin_that_was_changed_is_refused_by_its_digest() {
-    let story = story();
+    let story = of_a_base();
     story.write("plugins/model/config.json", "{}");
     let zeros = "0".repeat(64);
     story.write(
@@ -236,7 +244,7 @@ fn a_plugin_that_was_changed_is_refused_by_its_digest() {
 
 #[test]
 fn a_plugin_without_its_files_says_how_to_get_them() {
-    let story = story();
+    let story = of_a_base();
     story.write(
         "plugins/model/plugin.toml",
         "[plugin]\nname = \"model\"\nkind = \"encoder\"\nversion = \"1\"\nlicence = \"MIT\"\nhelp = \"x\"\n[model]\nremedy = \"ask Ann for the disk\"\n[model.sha256]\n\"config.json\" = \"00\"\n",

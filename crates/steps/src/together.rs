@@ -1,5 +1,7 @@
 //! Parameters that are each in range but cannot be used together, told by `check` before a run.
 //!
+//! Those of the `slm:` steps are told in `slm/together.rs`.
+//!
 //! In the run it would be refused too, or have no effect; by then a budget may have been spent.
 
 use noisegate_llm::PromptStyle;
@@ -7,7 +9,7 @@ use noisegate_workflow::{Clash, PortType, Together};
 
 use crate::llm::augment::without_anchors;
 
-fn clash(param: &'static str, why: impl Into<String>) -> Result<(), Clash> {
+pub(crate) fn clash(param: &'static str, why: impl Into<String>) -> Result<(), Clash> {
     let why = why.into();
     Err(Clash { param, why })
 }
@@ -60,7 +62,7 @@ pub fn judge(given: &Together<'_>) -> Result<(), Clash> {
 
 /// Of `llm:pretrain`.
 pub fn pretrain(given: &Together<'_>) -> Result<(), Clash> {
-    heads(given)?;
+    divides(given)?;
     let (hidden, heads) = (given.count("hidden"), given.count("heads"));
     if (hidden / heads.max(1)) % 2 != 0 {
         return clash(
@@ -74,28 +76,8 @@ pub fn pretrain(given: &Together<'_>) -> Result<(), Clash> {
     Ok(())
 }
 
-/// Of `slm:train`.
-pub fn train(given: &Together<'_>) -> Result<(), Clash> {
-    if !given.reads("base", PortType::Encoder) {
-        heads(given)?;
-    }
-    if given.count("released_first") > 0 && given.number("released_weight") == 0.0 {
-        return clash(
-            "released_first",
-            "released records that weigh nothing teach nothing; set `released_weight` above 0, or leave it out",
-        );
-    }
-    if given.count("patience") > 0 && given.number("validation_share") == 0.0 {
-        return clash(
-            "patience",
-            "there is no held-out loss to wait for; set `validation_share`, such as 0.1",
-        );
-    }
-    Ok(())
-}
-
 /// `heads` divides `hidden`.
-fn heads(given: &Together<'_>) -> Result<(), Clash> {
+pub(crate) fn divides(given: &Together<'_>) -> Result<(), Clash> {
     let (hidden, heads) = (given.count("hidden"), given.count("heads"));
     if heads > 0 && hidden % heads != 0 {
         return clash(
@@ -108,7 +90,7 @@ fn heads(given: &Together<'_>) -> Result<(), Clash> {
 
 #[cfg(test)]
 mod tests {
-    use noisegate_workflow::{StepSignature, TogetherCheck};
+    use noisegate_workflow::{Origin, ReadArtifact, StepSignature, TogetherCheck};
     use serde_json::{Map, Value, json};
 
     use super::*;
@@ -124,7 +106,16 @@ mod tests {
         });
         let with: Map<String, Value> = defaults.collect();
         let check: TogetherCheck = signature.together.unwrap();
-        check(&Together { with: &with, reads })
+        let reads = reads.iter().map(|(port, holds)| ReadArtifact {
+            port,
+            holds: *holds,
+            name: "plugin:model".to_owned(),
+            origin: Origin::Unknown,
+        });
+        check(&Together {
+            with: &with,
+            reads: &reads.collect::<Vec<_>>(),
+        })
     }
 
     fn refused(uses: &str, given: Value, reads: &[(&str, PortType)], param: &str, why: &str) {
@@ -143,7 +134,6 @@ mod tests {
             assert_eq!(said("llm:judge", json!({}), reads), Ok(()));
         }
         assert_eq!(said("llm:pretrain", json!({}), &[]), Ok(()));
-        assert_eq!(said("slm:train", json!({}), &[]), Ok(()));
     }
 
     #[test]
@@ -180,30 +170,9 @@ mod tests {
         let given = json!({ "hidden": 16, "heads": 3 });
         let why = "3 heads do not divide `hidden = 16`";
         refused("llm:pretrain", given.clone(), &[], "heads", why);
-        refused("slm:train", given.clone(), &[], "heads", why);
-        // A base has a width of its own.
-        let base = [("base", PortType::Encoder)];
-        assert_eq!(said("slm:train", given, &base), Ok(()));
+        refused("slm:train", given, &[], "heads", why);
         let given = json!({ "hidden": 18, "heads": 6 });
         refused("llm:pretrain", given.clone(), &[], "heads", "even");
-        assert_eq!(said("slm:train", given, &[]), Ok(()));
-    }
-
-    #[test]
-    fn a_first_stage_needs_records_that_weigh_something() {
-        let given = json!({ "released_first": 2, "released_weight": 0.0 });
-        refused("slm:train", given, &[], "released_first", "released_weight");
-        let given = json!({ "released_first": 2, "released_weight": 0.5 });
-        assert_eq!(said("slm:train", given, &[]), Ok(()));
-        let given = json!({ "released_weight": 0.0 });
-        assert_eq!(said("slm:train", given, &[]), Ok(()));
-    }
-
-    #[test]
-    fn patience_needs_something_to_wait_for() {
-        let given = json!({ "patience": 2 });
-        refused("slm:train", given, &[], "patience", "validation_share");
-        let given = json!({ "patience": 2, "validation_share": 0.1 });
         assert_eq!(said("slm:train", given, &[]), Ok(()));
     }
 }

@@ -16,7 +16,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use crate::together::TogetherCheck;
 
 /// All that a workflow may use.
 #[derive(Debug, Clone, Default)]
@@ -155,49 +157,6 @@ pub struct ParamSpec {
 
 /// Whether a text can be used, and if not, what is wrong and what would be right.
 pub type TextCheck = fn(&str) -> Result<(), String>;
-
-/// Whether parameters that are each fine can be used together, and with what the step reads.
-pub type TogetherCheck = fn(&Together<'_>) -> Result<(), Clash>;
-
-/// What a [`TogetherCheck`] looks at.
-#[derive(Debug)]
-pub struct Together<'a> {
-    /// All parameters of the step, defaults filled in.
-    pub with: &'a Map<String, Value>,
-    /// What each port reads; a port stands once for each artifact.
-    pub reads: &'a [(&'a str, PortType)],
-}
-
-impl Together<'_> {
-    /// Whether the port reads something that is `holds`.
-    pub fn reads(&self, port: &str, holds: PortType) -> bool {
-        self.reads.contains(&(port, holds))
-    }
-
-    /// A whole number; zero if it is none, or null.
-    pub fn count(&self, param: &str) -> i64 {
-        self.with.get(param).and_then(Value::as_i64).unwrap_or(0)
-    }
-
-    /// A number; zero if it is none, or null.
-    pub fn number(&self, param: &str) -> f64 {
-        self.with.get(param).and_then(Value::as_f64).unwrap_or(0.0)
-    }
-
-    /// A text; empty if it is none, or null.
-    pub fn text(&self, param: &str) -> &str {
-        self.with.get(param).and_then(Value::as_str).unwrap_or("")
-    }
-}
-
-/// A parameter that does not go with the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Clash {
-    /// The parameter to change.
-    pub param: &'static str,
-    /// What is wrong with it here, and what would be right.
-    pub why: String,
-}
 
 /// Type and range of a parameter. Bounds are inclusive.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use crate::catalog::{
     Arity, OutputSpec, ParamKind, ParamSpec, Placement, PortSpec, PortType, StepSignature,
-    TextCheck, TogetherCheck, Weight,
+    TextCheck, Weight,
 };
+use crate::together::TogetherCheck;
 
 impl StepSignature {
     /// A native step.

@@ -64,14 +64,15 @@ mod remedy;
 mod section;
 mod show;
 mod source;
+mod together;
 mod tree;
 mod value;
 mod workflow;
 
 pub use artifact::{ArtifactId, ReferenceError};
 pub use catalog::{
-    Arity, Catalog, Clash, Cores, OutputSpec, ParamKind, ParamSpec, Placement, PluginSignature,
-    PortSpec, PortType, StepSignature, TextCheck, Together, TogetherCheck, Weight,
+    Arity, Catalog, Cores, OutputSpec, ParamKind, ParamSpec, Placement, PluginSignature, PortSpec,
+    PortType, StepSignature, TextCheck, Weight,
 };
 pub use diagnostics::{Diagnostic, Diagnostics, Related, Severity};
 pub use error::{Problem, Setting, Spent, Thing, Wanted};
@@ -90,6 +91,7 @@ pub use plan::{
 pub use section::Field;
 pub use show::StepSummary;
 pub use source::{Located, Location, Place, Source};
+pub use together::{Clash, Origin, ReadArtifact, Together, TogetherCheck};
 pub use tree::{Node, Table, Value};
 pub use workflow::{
     DataSet, Export, FilePath, Format, Labels, PrivacyPair, Read, RelativeTo, Step, Unit, Workflow,

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::refused;
 
-/// Fast and small; the texts can be told apart by one word.
-const SMALL: [&str; 14] = [
+/// A small encoder, for where there is no base.
+const SMALL: [&str; 10] = [
     "--layers",
     "1",
     "--hidden",
@@ -24,13 +24,12 @@ const SMALL: [&str; 14] = [
     "2",
     "--intermediate",
     "32",
-    "--learning-rate",
-    "0.005",
-    "--epochs",
-    "6",
     "--vocabulary",
     "300",
 ];
+
+/// Fast; the texts can be told apart by one word.
+const FAST: [&str; 4] = ["--learning-rate", "0.005", "--epochs", "6"];
 
 fn rows(row: impl Fn(usize) -> String) -> String {
     (0..90).map(|i| row(i) + "\n").collect()
@@ -86,7 +85,10 @@ fn good(told: Told) -> Told {
 
 fn train(story: &Story, out: &str, more: &[&str]) -> Told {
     let mut line = vec!["slm", "train", "--out", out];
-    line.extend(SMALL);
+    line.extend(FAST);
+    if !more.contains(&"--base") {
+        line.extend(SMALL);
+    }
     line.extend(more);
     story.tell(&line)
 }

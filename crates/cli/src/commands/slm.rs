@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use noisegate_engine::{Event, Observer, StepFailure};
 use noisegate_steps::slm::direct::{self, Bench, Reading, RowsFile, Serving};
 use noisegate_steps::slm::{evaluate_signature, train_signature};
-use noisegate_workflow::PortType;
 use serde_json::{Map, Value};
 
 use crate::args::Place;
@@ -29,13 +28,10 @@ pub fn slm(place: &Place, what: &SlmCommand) -> Result<(), Exit> {
 }
 
 fn train(place: &Place, what: &SlmTrain) -> Result<(), Exit> {
-    let reads = what.base.as_ref().map(|_| ("base", PortType::Encoder));
-    let with = direct::parameters(&train_signature(), &what.parameters.0, reads.as_slice())
-        .map_err(exit)?;
     let mut files = Vec::new();
     for (given, released) in [(&what.records, false), (&what.released, true)] {
         for text in given {
-            files.push(named(text, released));
+            files.push(named(text, released)?);
         }
     }
     let reading = Reading {
@@ -43,6 +39,8 @@ fn train(place: &Place, what: &SlmTrain) -> Result<(), Exit> {
         ..reading(&what.rows)
     };
     let (base, checkpoint) = (what.base.as_deref(), what.checkpoint.as_deref());
+    let reads = direct::reads(&files, &reading, base);
+    let with = direct::parameters(&train_signature(), &what.parameters.0, &reads).map_err(exit)?;
     with_bars(place, what.threads, with, "train", |bench| {
         direct::train(&files, &reading, base, checkpoint, &what.out, bench)
     })?;
@@ -52,7 +50,7 @@ fn train(place: &Place, what: &SlmTrain) -> Result<(), Exit> {
 
 fn evaluate(place: &Place, what: &SlmEvaluate) -> Result<(), Exit> {
     let with = direct::parameters(&evaluate_signature(), &what.parameters.0, &[]).map_err(exit)?;
-    let file = named(&what.records.display().to_string(), false);
+    let file = named(&what.records.display().to_string(), false)?;
     let (baseline, out) = (what.baseline.as_deref(), what.out.as_deref());
     let (table, json) = with_bars(place, what.threads, with, "evaluate", |bench| {
         direct::evaluate(
@@ -105,12 +103,17 @@ fn export(what: &SlmExport) -> Result<(), Exit> {
 }
 
 /// `NAME=FILE`, or a file named after itself.
-fn named(text: &str, released: bool) -> RowsFile {
+fn named(text: &str, released: bool) -> Result<RowsFile, Exit> {
     let (name, path) = match text.split_once('=') {
         Some((name, path)) if !name.contains(['/', '.']) => (name.to_owned(), path),
         _ => (stem(Path::new(text)), text),
     };
-    RowsFile {
+    if path != text && !Path::new(path).exists() && Path::new(text).exists() {
+        return Err(Exit::Wrong(format!(
+            "there is no file `{path}` to be called `{name}`; if the file `{text}` is meant, write `./{text}`"
+        )));
+    }
+    Ok(RowsFile {
         name: if released {
             name
         } else {
@@ -118,7 +121,7 @@ fn named(text: &str, released: bool) -> RowsFile {
         },
         path: PathBuf::from(path),
         released,
-    }
+    })
 }
 
 /// A file's name as a name of a workflow: what stands before the first dot, in small letters.
@@ -200,9 +203,12 @@ fn with_bars<T>(
     threads_given: Option<usize>,
     with: Map<String, Value>,
     step: &str,
-    work: impl FnOnce(&Bench<'_>) -> Result<T, StepFailure>,
-) -> Result<T, Exit> {
-    let bars = Bars::new(false);
+    work: impl FnOnce(&Bench<'_>) -> Result<T, StepFailure> + Send,
+) -> Result<T, Exit>
+where
+    T: Send,
+{
+    let (bars, cancel) = (Bars::new(false), AtomicBool::new(false));
     let step = step.to_owned();
     let record = |event: Event| bars.saw(&event);
     let bench = Bench {
@@ -210,7 +216,7 @@ fn with_bars<T>(
         with,
         cores: threads(threads_given),
         record: &record,
-        cancel: &AtomicBool::new(false),
+        cancel: &cancel,
     };
     let started = std::time::Instant::now();
     record(Event::StepStarted { step: step.clone() });

@@ -8,7 +8,9 @@ use noisegate_engine::{Input, StepFailure};
 use noisegate_slm::model::heads::ONLY_HEAD;
 use noisegate_slm::{Head, Task};
 
+use super::bad_input;
 use super::rows::{self, MoreColumns, Row};
+use crate::with::With;
 
 /// Heads, and the place of each input's head among them.
 #[derive(Debug)]
@@ -18,11 +20,12 @@ pub(super) struct Assigned {
 }
 
 /// A head as asked for, before its labels are known.
-struct Asked {
-    name: String,
-    task: Task,
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub name: String,
+    pub task: Task,
     /// Places of its inputs.
-    inputs: Vec<usize>,
+    pub inputs: Vec<usize>,
 }
 
 /// Training asks whose a text is: validation is about other people.
@@ -41,15 +44,12 @@ pub(super) fn assign(
     task: Task,
     heads: &str,
 ) -> Result<(Assigned, Vec<Vec<Row>>), StepFailure> {
-    let asked = match heads.trim() {
-        "" => vec![Asked {
-            name: ONLY_HEAD.to_owned(),
-            task,
-            inputs: (0..inputs.len()).collect(),
-        }],
-        "each" => each(inputs, task)?,
-        mapping => parse(mapping, inputs, task)?,
-    };
+    let names: Vec<String> = inputs.iter().map(name).collect();
+    let mut asked =
+        asked(heads, &names, task).map_err(|why| bad_input(format!("`tasks`: {why}")))?;
+    if heads.trim() == EACH {
+        give_samples(&mut asked, inputs)?;
+    }
     let mut of_input = vec![0; inputs.len()];
     for (head, asked) in asked.iter().enumerate() {
         asked
@@ -82,23 +82,83 @@ pub(super) fn name(input: &Input) -> String {
     }
 }
 
-/// One head a data set, named after it.
-fn each(inputs: &[Input], task: Task) -> Result<Vec<Asked>, StepFailure> {
-    let mut asked: Vec<(Asked, &[String])> = Vec::new();
-    for (index, input) in inputs.iter().enumerate() {
-        if let Input::Data { data, labels, .. } = input {
-            let head = Asked {
-                name: data.name.to_string(),
-                task,
-                inputs: vec![index],
-            };
-            asked.push((head, labels));
+/// The value of `tasks` that makes a head of every data set.
+const EACH: &str = "each";
+
+/// What stands before the name of a data set.
+const DATA: &str = "data.";
+
+/// What `slm predict` says of a text beside what the heads say.
+pub(super) const CUT: &str = "cut";
+pub(super) const ONLY_UNKNOWN: &str = "only_unknown_tokens";
+
+/// The heads that the parameters of a step ask for; see [`asked`].
+pub(super) fn of_step(with: With<'_>, names: &[String]) -> Result<Vec<Asked>, String> {
+    let text = |param| with.text(param).unwrap_or_default();
+    let task = Task::of_name(text("task")).unwrap_or(Task::SingleLabel);
+    asked(text("tasks"), names, task)
+}
+
+/// The heads that `tasks` asks for, of inputs with these names. With `each`, released samples are
+/// in no head yet: which one has their labels, they tell themselves.
+pub(super) fn asked(tasks: &str, names: &[String], task: Task) -> Result<Vec<Asked>, String> {
+    let asked = match tasks.trim() {
+        "" => vec![Asked {
+            name: ONLY_HEAD.to_owned(),
+            task,
+            inputs: (0..names.len()).collect(),
+        }],
+        EACH => each(names, task)?,
+        mapping => parse(mapping, names, task)?,
+    };
+    for (index, Asked { name, .. }) in asked.iter().enumerate() {
+        if asked[..index].iter().any(|other| other.name == *name) {
+            return Err(format!(
+                "there are two heads named `{name}`; name one of them otherwise, or give one the \
+                 inputs of both"
+            ));
+        }
+        if [CUT, ONLY_UNKNOWN].contains(&name.as_str()) {
+            return Err(format!(
+                "no head may be named `{name}`, which `slm predict` says of a text itself; name it \
+                 otherwise"
+            ));
         }
     }
+    Ok(asked)
+}
+
+/// One head a data set, named after it.
+fn each(names: &[String], task: Task) -> Result<Vec<Asked>, String> {
+    let data = names.iter().enumerate();
+    let data = data.filter_map(|(place, name)| Some((place, name.strip_prefix(DATA)?)));
+    let asked: Vec<Asked> = data
+        .map(|(place, name)| Asked {
+            name: name.to_owned(),
+            task,
+            inputs: vec![place],
+        })
+        .collect();
+    match asked.is_empty() {
+        true => Err(format!(
+            "`{EACH}` makes a head of every data set, and the step reads none; leave it out"
+        )),
+        false => Ok(asked),
+    }
+}
+
+/// Gives released samples to the one head whose data set declares all their labels.
+fn give_samples(asked: &mut [Asked], inputs: &[Input]) -> Result<(), StepFailure> {
+    let declared = |head: &Asked| match &inputs[head.inputs[0]] {
+        Input::Data { labels, .. } => labels.as_slice(),
+        Input::Path { .. } => &[],
+    };
+    let declared: Vec<&[String]> = asked.iter().map(declared).collect();
     for (index, input) in inputs.iter().enumerate() {
         if matches!(input, Input::Data { .. }) {
             continue;
         }
+        let task = asked[0].task;
         let rows = rows::read(input, task, UNITS)?;
         let cells = rows.iter().flat_map(Row::labels);
         let mut found: Vec<&str> = match task {
@@ -108,9 +168,10 @@ fn each(inputs: &[Input], task: Task) -> Result<Vec<Asked>, StepFailure> {
         found.sort_unstable();
         found.dedup();
         let fits = |labels: &[String]| found.iter().all(|l| labels.iter().any(|known| known == l));
-        let mut fitting = asked.iter_mut().filter(|(_, labels)| fits(labels));
+        let fitting = declared.iter().enumerate();
+        let mut fitting = fitting.filter(|(_, labels)| fits(labels)).map(|it| it.0);
         match (fitting.next(), fitting.next()) {
-            (Some((head, _)), None) => head.inputs.push(index),
+            (Some(head), None) => asked[head].inputs.push(index),
             (first, _) => {
                 let which = if first.is_none() {
                     "no"
@@ -118,7 +179,7 @@ fn each(inputs: &[Input], task: Task) -> Result<Vec<Asked>, StepFailure> {
                     "more than one"
                 };
                 return Err(StepFailure::BadInput(format!(
-                    "`tasks = \"each\"`: {which} data set declares all labels of `{}`; say which \
+                    "`tasks = \"{EACH}\"`: {which} data set declares all labels of `{}`; say which \
                      head it trains, such as `tasks = \"topic = data.a + {}\"`",
                     name(input),
                     name(input)
@@ -126,17 +187,15 @@ fn each(inputs: &[Input], task: Task) -> Result<Vec<Asked>, StepFailure> {
             }
         }
     }
-    Ok(asked.into_iter().map(|(head, _)| head).collect())
+    Ok(())
 }
 
-fn parse(mapping: &str, inputs: &[Input], task: Task) -> Result<Vec<Asked>, StepFailure> {
+fn parse(mapping: &str, names: &[String], task: Task) -> Result<Vec<Asked>, String> {
     let wrong = |problem: String| {
-        StepFailure::BadInput(format!(
-            "`tasks`: {problem}; write it as `topic = data.a + augment.samples, pain:number = data.b`"
-        ))
+        format!("{problem}; write it as `topic = data.a + augment.samples, pain:number = data.b`")
     };
     let mut asked: Vec<Asked> = Vec::new();
-    let mut taken = vec![false; inputs.len()];
+    let mut taken = vec![false; names.len()];
     for part in mapping.split(',') {
         let Some((head, members)) = part.split_once('=') else {
             return Err(wrong(format!("`{}` has no `=`", part.trim())));
@@ -158,7 +217,7 @@ fn parse(mapping: &str, inputs: &[Input], task: Task) -> Result<Vec<Asked>, Step
         }
         let mut places = Vec::new();
         for member in members.split('+').map(str::trim) {
-            let place = inputs.iter().position(|input| name(input) == member);
+            let place = names.iter().position(|name| name == member);
             match place {
                 None => return Err(wrong(format!("the step reads no `{member}`"))),
                 Some(place) if taken[place] => {
@@ -177,13 +236,17 @@ fn parse(mapping: &str, inputs: &[Input], task: Task) -> Result<Vec<Asked>, Step
         });
     }
     if let Some(left) = taken.iter().position(|taken| !taken) {
-        return Err(wrong(format!("`{}` trains no head", name(&inputs[left]))));
+        return Err(wrong(format!("`{}` trains no head", names[left])));
     }
     Ok(asked)
 }
 
 /// The labels that the head's data sets declare; of released records alone, those that occur.
-fn labels(asked: &Asked, inputs: &[Input], rows: &[Vec<Row>]) -> Result<Vec<String>, StepFailure> {
+fn labels(
+    asked: &Asked,
+    inputs: &[Input],
+    rows: &[Vec<Row>],
+) -> Result<Vec<String>, StepFailure> {
     let mut labels: Vec<String> = Vec::new();
     for &place in &asked.inputs {
         if let Input::Data {
@@ -205,12 +268,15 @@ fn labels(asked: &Asked, inputs: &[Input], rows: &[Vec<Row>]) -> Result<Vec<Stri
     labels.sort();
     labels.dedup();
     if asked.task == Task::Number && labels.len() != 1 {
-        return Err(StepFailure::BadInput(format!(
-            "head `{}` gives one number, and its data sets declare {} labels; declare one: what \
-             the number measures",
-            asked.name,
-            labels.len()
-        )));
+        return Err(StepFailure::BadInput(one_number(&asked.name, labels.len())));
     }
     Ok(labels)
+}
+
+/// What is said to a head of numbers over data sets with so many labels.
+pub(super) fn one_number(head: &str, labels: usize) -> String {
+    format!(
+        "head `{head}` gives one number, and its data sets declare {labels} labels; declare one: \
+         what the number measures"
+    )
 }

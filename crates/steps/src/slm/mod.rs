@@ -6,6 +6,7 @@
 //! samples, model ─┬─ agree.rs ──────> the samples that the model agrees with, report
 //!                 └─ pseudo_label.rs > the samples with the model's labels, report
 //! scoring.rs  texts through a model
+//! together.rs what `check` says of parameters and inputs
 //! telling.rs  what a log hears of training
 //! card.rs     what the model's folder says of it
 //! direct/     training and evaluation on a person's own files, without a workflow
@@ -23,6 +24,7 @@ mod rows;
 mod scoring;
 mod signatures;
 mod telling;
+mod together;
 mod train;
 mod weigh;
 
@@ -30,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use noisegate_engine::{Input, StepContext, StepFailure};
 use noisegate_slm::{SlmError, runtime};
+
 
 pub use signatures::{
     agree_signature, evaluate_signature, pseudo_label_signature, train_signature,

@@ -72,16 +72,19 @@ pub(super) fn tell(context: &StepContext<'_>, progress: &Progress) {
     context.progress(progress.step as u64, progress.steps as u64, &what);
 }
 
-pub(super) fn note(context: &StepContext<'_>, summary: &Summary) {
+/// - `tokens_max`: as it was asked for.
+/// - `positions`: the tokens that the model can take.
+pub(super) fn note(
+    context: &StepContext<'_>,
+    summary: &Summary,
+    (tokens_max, positions): (usize, usize),
+) {
     let say = |count: usize, what: &str| {
         if count > 0 {
             context.note(format!("{count} of the texts {what}"));
         }
     };
-    say(
-        summary.cut,
-        "were longer than `tokens_max`; their ends were not seen",
-    );
+    say(summary.cut, &longer(tokens_max, positions));
     say(summary.only_unknown, "hold no token the model knows");
     if !summary.empty_labels.is_empty() {
         context.note(format!(
@@ -97,9 +100,24 @@ pub(super) fn note(context: &StepContext<'_>, summary: &Summary) {
     }
 }
 
+/// What is said of texts that were cut.
+fn longer(tokens_max: usize, positions: usize) -> String {
+    let than = match positions < tokens_max {
+        true => format!("the {positions} tokens that the base can take, fewer than `tokens_max`"),
+        false => "`tokens_max`".to_owned(),
+    };
+    format!("were longer than {than}; their ends were not seen")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_longer_than_the_base_can_take_are_not_blamed_on_the_parameter() {
+        assert!(longer(64, 512).contains("longer than `tokens_max`"));
+        assert!(longer(512, 64).contains("the 64 tokens that the base can take"));
+    }
 
     #[test]
     fn a_run_that_stops_early_tells_as_many_tenths_as_any() {

@@ -47,7 +47,11 @@ impl Step for Train {
         if private {
             say_tenths(context, told.stage, told.rest());
         } else {
-            note(context, &summary);
+            note(
+                context,
+                &summary,
+                (options.length_max, model.config.length_max()),
+            );
         }
         let path = context.work.join("model");
         model
@@ -64,6 +68,7 @@ impl Step for Train {
 fn training_failure(error: SlmError, private: bool) -> StepFailure {
     let told = match &error {
         SlmError::NoExamples
+        | SlmError::Heads { .. }
         | SlmError::Labels { .. }
         | SlmError::NoExamplesOfHead { .. }
         | SlmError::OneClass { .. }
@@ -164,7 +169,7 @@ pub(super) fn check_class_weights(text: &str) -> Result<(), String> {
 }
 
 /// `equal`, `balanced`, or `LABEL=FACTOR` with commas between.
-fn class_weights(text: &str) -> Result<ClassWeights, String> {
+pub(super) fn class_weights(text: &str) -> Result<ClassWeights, String> {
     match text {
         "equal" => return Ok(ClassWeights::Equal),
         "balanced" => return Ok(ClassWeights::Balanced),
@@ -183,11 +188,22 @@ fn class_weights(text: &str) -> Result<ClassWeights, String> {
         Some((label.trim().to_owned(), factor.trim().parse().ok()?))
     };
     let given: Option<Vec<(String, f32)>> = parts.into_iter().map(pair).collect();
-    given.map(ClassWeights::Given).ok_or_else(|| {
+    let given = given.ok_or_else(|| {
         format!(
             "it is `equal`, `balanced`, or factors such as `billing=2, delay=0.5`, not `{text}`"
         )
-    })
+    })?;
+    for (index, (label, factor)) in given.iter().enumerate() {
+        if given[..index].iter().any(|(other, _)| other == label) {
+            return Err(format!("`{label}` has two factors; give it one"));
+        }
+        if !(factor.is_finite() && *factor > 0.0) {
+            return Err(format!(
+                "the factor of `{label}` is {factor}; it must be above 0"
+            ));
+        }
+    }
+    Ok(ClassWeights::Given(given))
 }
 
 fn base(context: &StepContext<'_>) -> Result<Base, StepFailure> {
@@ -297,5 +313,13 @@ mod tests {
                 .contains("not `billing`")
         );
         assert!(check_class_weights("billing=two").is_err());
+        for (wrong, why) in [
+            ("billing=2, delay=1, billing=3", "`billing` has two factors"),
+            ("billing=0", "must be above 0"),
+            ("billing=nan", "must be above 0"),
+        ] {
+            let told = check_class_weights(wrong).unwrap_err();
+            assert!(told.contains(why), "{told}");
+        }
     }
 }

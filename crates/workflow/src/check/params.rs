@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::catalog::{Clash, ParamSpec, StepSignature, Together, TogetherCheck};
+use crate::catalog::{ParamSpec, StepSignature};
 use crate::diagnostics::Report;
 use crate::error::Problem;
 use crate::near::Choices;
+use crate::together::{Clash, Together, TogetherCheck};
 use crate::tree::Value;
 use crate::value;
 use crate::workflow::Step;

@@ -3,13 +3,14 @@
 use serde_json::{Map, Value as Json};
 
 use crate::artifact::ArtifactId;
-use crate::catalog::{Arity, PortSpec, PortType, StepSignature, Together};
+use crate::catalog::{Arity, PortSpec, PortType, StepSignature};
 use crate::diagnostics::Report;
 use crate::error::{Problem, Wanted};
 use crate::name::SiteName;
 use crate::near::Choices;
 use crate::source::{Located, Place};
-use crate::workflow::{Read, Step};
+use crate::together::{Origin, ReadArtifact, Together};
+use crate::workflow::{Labels, Read, Step};
 
 use super::params;
 use super::scope::Scope;
@@ -48,6 +49,57 @@ impl<'a> Wired<'a> {
         let inputs = self.inputs.iter();
         inputs.flat_map(|input| input.sources.iter().map(move |source| (input.port, source)))
     }
+
+    /// Whether every input was found and every parameter is fine by itself.
+    fn is_sound(&self) -> bool {
+        let params = |signature: &StepSignature| signature.with.len() == self.with.len();
+        !self.incomplete && self.signature.is_some_and(params)
+    }
+
+    /// What it reads, with what is known of the steps that make it.
+    fn read_from<'w>(&'w self, scope: Scope<'w>, all: &'w [Wired<'w>]) -> Vec<ReadArtifact<'w>> {
+        self.read_with(scope, |id| {
+            let ArtifactId::Output { step, .. } = id else {
+                return Origin::Unknown;
+            };
+            let maker = all.iter().find(|one| one.step.name.value == *step);
+            match maker.and_then(|maker| Some((maker, maker.signature?))) {
+                Some((maker, signature)) if maker.is_sound() => Origin::Step {
+                    uses: &signature.uses,
+                    with: &maker.with,
+                    reads: maker.read_with(scope, |_| Origin::Unknown),
+                },
+                _ => Origin::Unknown,
+            }
+        })
+    }
+
+    /// What it reads; `made` says where what is no data set comes from.
+    fn read_with<'w>(
+        &'w self,
+        scope: Scope<'w>,
+        made: impl Fn(&ArtifactId) -> Origin<'w>,
+    ) -> Vec<ReadArtifact<'w>> {
+        let source = |(port, source): (&'w PortSpec, &WiredSource<'_>)| ReadArtifact {
+            port: port.name.as_str(),
+            holds: source.holds,
+            name: source.id.to_string(),
+            origin: match source.id {
+                ArtifactId::Data(name) => match scope.data(name) {
+                    None => Origin::Unknown,
+                    Some(data) => Origin::Data {
+                        labels: match data.labels.value() {
+                            Some(Labels::List(labels)) => Some(labels.as_slice()),
+                            _ => None,
+                        },
+                        private: data.private.value().copied().unwrap_or(true),
+                    },
+                },
+                other => made(other),
+            },
+        };
+        self.sources().map(source).collect()
+    }
 }
 
 pub(super) fn wire<'a>(scope: Scope<'a>, report: &mut Report) -> Vec<Wired<'a>> {
@@ -55,7 +107,18 @@ pub(super) fn wire<'a>(scope: Scope<'a>, report: &mut Report) -> Vec<Wired<'a>> 
         scope.site(&data.site, report);
     }
     let steps = scope.workflow.steps.iter();
-    steps.map(|step| wire_step(scope, step, report)).collect()
+    let wired: Vec<Wired<'a>> = steps.map(|step| wire_step(scope, step, report)).collect();
+    for one in wired.iter().filter(|one| one.is_sound()) {
+        let Some(check) = one.signature.and_then(|signature| signature.together) else {
+            continue;
+        };
+        let given = Together {
+            with: &one.with,
+            reads: &one.read_from(scope, &wired),
+        };
+        params::together(one.step, check, &given, report);
+    }
+    wired
 }
 
 fn wire_step<'a>(scope: Scope<'a>, step: &'a Step, report: &mut Report) -> Wired<'a> {
@@ -107,18 +170,6 @@ fn wire_step<'a>(scope: Scope<'a>, step: &'a Step, report: &mut Report) -> Wired
         }
     }
     wired.with = params::resolve(step, signature, report);
-    let sound = !wired.incomplete && wired.with.len() == signature.with.len();
-    if let (Some(check), true) = (signature.together, sound) {
-        let sources = wired.sources();
-        let reads: Vec<_> = sources
-            .map(|(port, source)| (port.name.as_str(), source.holds))
-            .collect();
-        let given = Together {
-            with: &wired.with,
-            reads: &reads,
-        };
-        params::together(step, check, &given, report);
-    }
     wired
 }
 

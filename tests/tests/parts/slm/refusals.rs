@@ -72,7 +72,7 @@ fn what_cannot_be_trained_on_is_refused_with_the_remedy() {
     );
     refused(
         &["topics.jsonl", "--released-first", "2"],
-        &["both released records and others"],
+        &["`released_first`: the step reads no released records"],
     );
     let library = ["topics.jsonl", "--onnxruntime", "nowhere.so"];
     refused(

@@ -7,6 +7,7 @@ use noisegate_slm::{Classifier, Embedder, Head, Model, Prediction, ServeOptions,
 use serde_json::{Map, Value, json};
 
 use crate::slm::failure;
+use crate::slm::heads::{CUT, ONLY_UNKNOWN};
 
 /// How texts are answered by hand.
 #[derive(Debug, Clone)]
@@ -52,10 +53,10 @@ pub fn predict(
             object.insert(head.name.clone(), said(head, told));
         }
         if cut {
-            object.insert("cut".to_owned(), json!(true));
+            object.insert(CUT.to_owned(), json!(true));
         }
         if only_unknown {
-            object.insert("only_unknown_tokens".to_owned(), json!(true));
+            object.insert(ONLY_UNKNOWN.to_owned(), json!(true));
         }
         Value::Object(object)
     });

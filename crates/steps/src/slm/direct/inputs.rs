@@ -5,7 +5,9 @@ use std::path::Path;
 use noisegate_engine::{Input, StepFailure};
 use noisegate_records::{self as records, Columns, LabelForm, LabelSet, ReadOptions};
 use noisegate_slm::Task;
-use noisegate_workflow::{FilePath, PlannedData, RelativeTo, Unit};
+use noisegate_workflow::{
+    FilePath, Origin, PlannedData, PortType, ReadArtifact, RelativeTo, Unit,
+};
 
 use super::{Reading, RowsFile};
 use crate::slm::{bad_input, rows};
@@ -50,6 +52,34 @@ pub(super) fn input(
         file: None,
         labels: labels.to_vec(),
     })
+}
+
+/// What a step reads that trains on these files, as a workflow would say it.
+#[must_use]
+pub fn reads<'r>(
+    files: &'r [RowsFile],
+    reading: &'r Reading,
+    base: Option<&Path>,
+) -> Vec<ReadArtifact<'r>> {
+    let records = files.iter().map(|file| ReadArtifact {
+        port: "records",
+        holds: PortType::Records,
+        name: file.name.clone(),
+        origin: match file.released {
+            true => Origin::Unknown,
+            false => Origin::Data {
+                labels: (!reading.labels.is_empty()).then_some(reading.labels.as_slice()),
+                private: false,
+            },
+        },
+    });
+    let base = base.map(|_| ReadArtifact {
+        port: "base",
+        holds: PortType::Encoder,
+        name: "base".to_owned(),
+        origin: Origin::Unknown,
+    });
+    records.chain(base).collect()
 }
 
 /// The labels that occur: fine for a person's own file, never done in a workflow.

@@ -24,6 +24,7 @@ pub use parameters::parameters;
 use super::evaluate::{Scores, table};
 use super::{Evaluate, Train, bad_input, failure, unconnected};
 use bench::run;
+pub use inputs::reads;
 use inputs::{folder, input, occurring};
 
 /// A file of labelled rows.
@@ -84,7 +85,8 @@ pub fn train(
         .iter()
         .map(|file| input(file, reading, &reading.labels))
         .collect();
-    inputs.insert("records".to_owned(), records?);
+    let records = records?;
+    inputs.insert("records".to_owned(), records);
     if let Some(base) = base {
         inputs.insert("base".to_owned(), vec![folder("base", base)]);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use noisegate_engine::StepFailure;
-use noisegate_workflow::{Clash, ParamKind, ParamSpec, PortType, StepSignature, Together};
+use noisegate_workflow::{Clash, ParamKind, ParamSpec, ReadArtifact, StepSignature, Together};
 use serde_json::{Map, Value, json};
 
 use crate::slm::bad_input;
@@ -16,7 +16,7 @@ use crate::slm::bad_input;
 pub fn parameters(
     signature: &StepSignature,
     given: &BTreeMap<String, String>,
-    reads: &[(&str, PortType)],
+    reads: &[ReadArtifact<'_>],
 ) -> Result<Map<String, Value>, StepFailure> {
     let mut with = Map::new();
     for spec in &signature.with {

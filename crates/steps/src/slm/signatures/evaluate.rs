@@ -44,6 +44,7 @@ pub fn evaluate_signature() -> StepSignature {
     )
     .with(device())
     .with(seed())
+    .together(crate::slm::together::evaluate)
     .weight(Weight {
         // Several models are scored at the same time.
         cores: Cores::One,

@@ -38,6 +38,7 @@ pub fn agree_signature() -> StepSignature {
             .help("judge with 8-bit products"),
     )
     .with(device())
+    .together(crate::slm::together::judges)
     .weight(all_cores(512 * MIB))
 }
 
@@ -78,5 +79,6 @@ pub fn pseudo_label_signature() -> StepSignature {
             .help("label with 8-bit products"),
     )
     .with(device())
+    .together(crate::slm::together::judges)
     .weight(all_cores(512 * MIB))
 }

@@ -33,7 +33,7 @@ pub fn train_signature() -> StepSignature {
     }
     signature
         .with(seed())
-        .together(crate::together::train)
+        .together(crate::slm::together::train)
         .weight(all_cores(3 * GIB))
 }
 
@@ -61,7 +61,7 @@ fn schedule() -> Vec<ParamSpec> {
         ),
         ParamSpec::int("tokens_max", 8, 512)
             .default(64)
-            .help("longer texts are cut"),
+            .help("longer texts are cut; a base may take fewer tokens"),
         ParamSpec::float("learning_rate", 1e-7, 1.0).or_null().help(
             "peak learning rate; by default 1e-3 from scratch, 3e-4 with a base, 2e-3 with LoRA",
         ),
@@ -98,11 +98,11 @@ fn sources_and_labels() -> Vec<ParamSpec> {
             .default(0.0)
             .help("share of the target spread over all labels"),
         ParamSpec::text("class_weights").default("equal").checked(crate::slm::train::check_class_weights).help(
-            "`equal`, `balanced` (each label the same share in the loss), or factors such as `billing=2, delay=0.5`",
+            "`equal`, `balanced` (each label the same share in the loss), or factors such as `billing=2, delay=0.5` (`topic/billing=2` with several heads)",
         ),
         ParamSpec::choice("empty_labels", &["refuse", "keep"])
             .default("refuse")
-            .help("what to do about a declared label that no record has"),
+            .help("what to do about a declared label that no record has; a step that reads samples alone keeps it"),
     ]
 }
 
@@ -124,10 +124,10 @@ fn parts() -> Vec<ParamSpec> {
             .help("with a base: train low-rank updates of this rank only; 0 trains all weights"),
         ParamSpec::bool("freeze_embeddings")
             .default(false)
-            .help("leave the embeddings as they are"),
+            .help("with a base: leave the embeddings as they are"),
         ParamSpec::int("freeze_layers", 0, 48)
             .default(0)
-            .help("leave the embeddings and so many layers, from below, as they are"),
+            .help("with a base: leave the embeddings and so many layers, from below, as they are"),
         device(),
         ParamSpec::choice("precision", &["f32", "bf16"])
             .default("f32")
