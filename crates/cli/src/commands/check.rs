@@ -2,6 +2,7 @@
 
 use noisegate_steps::outlook::Outlook;
 use noisegate_steps::resolve::{self, RowLabels};
+use noisegate_steps::slm;
 use noisegate_workflow::{ArtifactId, Plan, PlannedExport};
 use serde_json::json;
 
@@ -80,7 +81,7 @@ fn rows(place: &Place, project: &Project) -> Result<Vec<(String, RowLabels)>, Ex
         let Some(input) = resolved.get(&ArtifactId::Data(data.name.clone())) else {
             continue;
         };
-        match resolve::look_at_rows(input) {
+        match slm::try_rows(&project.checked.plan, input) {
             Ok(labels) => read.push((data.name.to_string(), labels)),
             Err(problem) => problems.push(problem.to_string()),
         }

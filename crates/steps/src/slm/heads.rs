@@ -29,7 +29,7 @@ pub(super) struct Asked {
 }
 
 /// Training asks whose a text is: validation is about other people.
-const UNITS: MoreColumns<'_> = MoreColumns {
+pub(super) const UNITS: MoreColumns<'_> = MoreColumns {
     unit: true,
     group: None,
 };

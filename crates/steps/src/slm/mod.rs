@@ -7,6 +7,7 @@
 //!                 └─ pseudo_label.rs > the samples with the model's labels, report
 //! scoring.rs  texts through a model
 //! together.rs what `check` says of parameters and inputs
+//! try_rows.rs rows read as a run would read them, for `check --rows`
 //! telling.rs  what a log hears of training
 //! card.rs     what the model's folder says of it
 //! direct/     training and evaluation on a person's own files, without a workflow
@@ -25,6 +26,7 @@ mod scoring;
 mod signatures;
 mod telling;
 mod together;
+mod try_rows;
 mod train;
 mod weigh;
 
@@ -33,6 +35,8 @@ use std::path::{Path, PathBuf};
 use noisegate_engine::{Input, StepContext, StepFailure};
 use noisegate_slm::{SlmError, runtime};
 
+
+pub use try_rows::try_rows;
 
 pub use signatures::{
     agree_signature, evaluate_signature, pseudo_label_signature, train_signature,
