@@ -4,9 +4,12 @@
 //! - `each`: a head for every data set; released samples go to the head that has all their labels;
 //! - `topic = data.a + augment.samples, pain:number = data.b`: as written, each with its task.
 
+use std::collections::BTreeSet;
+
 use noisegate_engine::{Input, StepFailure};
 use noisegate_slm::model::heads::ONLY_HEAD;
 use noisegate_slm::{Head, Task};
+use noisegate_workflow::{ArtifactId, Labels, Plan};
 
 use super::bad_input;
 use super::rows::{self, MoreColumns, Row};
@@ -43,6 +46,7 @@ pub(super) fn assign(
     inputs: &[Input],
     task: Task,
     heads: &str,
+    plan: Option<&Plan>,
 ) -> Result<(Assigned, Vec<Vec<Row>>), StepFailure> {
     let names: Vec<String> = inputs.iter().map(name).collect();
     let mut asked =
@@ -65,7 +69,7 @@ pub(super) fn assign(
         .iter()
         .map(|asked| {
             Ok(Head {
-                labels: labels(asked, inputs, &rows)?,
+                labels: labels(asked, inputs, &rows, plan)?,
                 name: asked.name.clone(),
                 task: asked.task,
             })
@@ -241,11 +245,14 @@ fn parse(mapping: &str, names: &[String], task: Task) -> Result<Vec<Asked>, Stri
     Ok(asked)
 }
 
-/// The labels that the head's data sets declare; of released records alone, those that occur.
+/// The labels that the head's data sets declare. Of released records alone: those that are declared
+/// where the workflow lists the labels of what they were made from, as noise may have left one out,
+/// and those that occur.
 fn labels(
     asked: &Asked,
     inputs: &[Input],
     rows: &[Vec<Row>],
+    plan: Option<&Plan>,
 ) -> Result<Vec<String>, StepFailure> {
     let mut labels: Vec<String> = Vec::new();
     for &place in &asked.inputs {
@@ -264,6 +271,14 @@ fn labels(
             Task::MultiLabel => cells.flat_map(rows::split).map(str::to_owned).collect(),
             Task::Number => vec![asked.name.clone()],
         };
+        if let (Some(plan), true) = (plan, asked.task != Task::Number) {
+            let mut seen = BTreeSet::new();
+            for &place in &asked.inputs {
+                let made = name(&inputs[place]).parse();
+                made.iter()
+                    .for_each(|id| inherited(plan, id, &mut seen, &mut labels));
+            }
+        }
     }
     labels.sort();
     labels.dedup();
@@ -273,10 +288,102 @@ fn labels(
     Ok(labels)
 }
 
+/// Adds the labels that the workflow lists for the data sets an artifact was made from.
+fn inherited(
+    plan: &Plan,
+    id: &ArtifactId,
+    seen: &mut BTreeSet<ArtifactId>,
+    labels: &mut Vec<String>,
+) {
+    if !seen.insert(id.clone()) {
+        return;
+    }
+    match id {
+        ArtifactId::Data(name) => {
+            let data = plan.data.iter().find(|data| data.name == *name);
+            if let Some(Labels::List(declared)) = data.and_then(|data| data.labels.as_ref()) {
+                labels.extend(declared.iter().cloned());
+            }
+        }
+        ArtifactId::Output { step, .. } => {
+            let maker = plan.steps.iter().find(|planned| planned.name == *step);
+            let reads = maker.into_iter().flat_map(|maker| &maker.inputs);
+            reads
+                .flat_map(|input| &input.artifacts)
+                .for_each(|id| inherited(plan, id, seen, labels));
+        }
+        ArtifactId::Plugin(_) => {}
+    }
+}
+
 /// What is said to a head of numbers over data sets with so many labels.
 pub(super) fn one_number(head: &str, labels: usize) -> String {
     format!(
         "head `{head}` gives one number, and its data sets declare {labels} labels; declare one: \
          what the number measures"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use noisegate_workflow::{Catalog, Source, load};
+
+    use super::*;
+
+    const LABELLED: &str = r#"
+[workflow]
+name = "w"
+[sites.clinic]
+[data.notes]
+site = "clinic"
+path = "notes.jsonl"
+private = true
+labels = ["billing", "care", "delay"]
+[data.news]
+site = "clinic"
+path = "news.jsonl"
+private = false
+labels = ["billing", "care", "delay"]
+[steps.teacher]
+uses = "slm:train"
+site = "clinic"
+reads = { records = "data.notes" }
+[steps.label]
+uses = "slm:pseudo-label"
+site = "clinic"
+reads = { model = "teacher.model", samples = "data.news" }
+[steps.student]
+uses = "slm:train"
+site = "clinic"
+reads = { records = "label.samples" }
+"#;
+
+    /// A label that noise left out, or that no sample was given, is one that a test set may have.
+    #[test]
+    fn a_model_of_samples_alone_knows_the_labels_that_they_could_have_had() {
+        let catalog = Catalog {
+            steps: crate::catalog::host_steps(),
+            plugins: Vec::new(),
+        };
+        let Ok(checked) = load(Source::new("w.toml", LABELLED), &[], &catalog) else {
+            panic!("the workflow is sound")
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("samples.jsonl");
+        std::fs::write(&path, "{\"text\":\"a bill\",\"label\":\"billing\"}\n").unwrap();
+        let input = Input::Path {
+            name: "label.samples".to_owned(),
+            path,
+            pinned: Vec::new(),
+            private: true,
+        };
+        let labels = |plan| {
+            let (assigned, _) =
+                assign(std::slice::from_ref(&input), Task::SingleLabel, "", plan).unwrap();
+            assigned.heads[0].labels.clone()
+        };
+        assert_eq!(labels(Some(&checked.plan)), ["billing", "care", "delay"]);
+        // By hand, those that occur.
+        assert_eq!(labels(None), ["billing"]);
+    }
 }

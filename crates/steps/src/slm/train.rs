@@ -18,7 +18,10 @@ use crate::with::With;
 
 impl Step for Train {
     fn run(&self, context: &StepContext<'_>) -> Result<Vec<Made>, StepFailure> {
-        let options = self.options(context)?;
+        let mut options = self.options(context)?;
+        // Of labels that only what the samples were made from declares, noise may leave any out.
+        let records = context.inputs.all("records");
+        options.allow_empty_labels |= records.iter().all(|it| matches!(it, Input::Path { .. }));
         options.check().map_err(failure)?;
         let base = base(context)?;
         let runtime = runtime::load(&self.onnxruntime).map_err(failure)?;
@@ -228,7 +231,7 @@ fn gather(context: &StepContext<'_>) -> Result<(Vec<Head>, Vec<Example>), StepFa
     let with = With(&context.step.with);
     let task = Task::of_name(with.text("task")?).unwrap_or(Task::SingleLabel);
     let inputs = context.inputs.all("records");
-    let (assigned, rows) = heads::assign(inputs, task, with.text("tasks")?)?;
+    let (assigned, rows) = heads::assign(inputs, task, with.text("tasks")?, context.plan)?;
     let released_weight = with.float("released_weight")? as f32;
     let mut examples = Vec::new();
     let mut units = UnitNumbers::default();
