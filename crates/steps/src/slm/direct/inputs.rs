@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use noisegate_engine::{Input, StepFailure};
-use noisegate_records::{self as records, Columns, LabelForm, LabelSet, ReadOptions};
+use noisegate_records::{self as records, Columns, LabelForm, LabelSet, ReadOptions, RecordReader};
 use noisegate_slm::Task;
-use noisegate_workflow::{
-    FilePath, Origin, PlannedData, PortType, ReadArtifact, RelativeTo, Unit,
-};
+use noisegate_workflow::{FilePath, Origin, PlannedData, PortType, ReadArtifact, RelativeTo, Unit};
+use serde_json::{Map, Value};
 
 use super::{Reading, RowsFile};
-use crate::slm::{bad_input, rows};
+use crate::slm::{bad_input, heads, rows};
+use crate::with::With;
 
 pub(super) fn folder(name: &str, path: &Path) -> Input {
     Input::Path {
@@ -82,26 +82,75 @@ pub fn reads<'r>(
     records.chain(base).collect()
 }
 
-/// The labels that occur: fine for a person's own file, never done in a workflow.
-pub(super) fn occurring(
-    file: &RowsFile,
+/// Refuses labels that nobody could ask for later: those given, or else those that occur.
+pub(super) fn check_labels(
+    files: &[RowsFile],
+    inputs: &[Input],
     reading: &Reading,
-    task: Task,
-) -> Result<Vec<String>, StepFailure> {
-    let form = match task {
+    with: &Map<String, Value>,
+) -> Result<(), StepFailure> {
+    if !reading.labels.is_empty() {
+        let set = LabelSet::new(reading.labels.iter().cloned());
+        return set.map(drop).map_err(bad_input);
+    }
+    let names: Vec<String> = inputs.iter().map(heads::name).collect();
+    let heads = heads::of_step(With(with), &names).map_err(bad_input)?;
+    for head in heads {
+        let own = head.inputs.iter().map(|place| &files[*place]);
+        for file in own.filter(|file| !file.released) {
+            check_cells(file, reading, head.task)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_cells(file: &RowsFile, reading: &Reading, task: Task) -> Result<(), StepFailure> {
+    let Some(options) = cells(reading, task) else {
+        return Ok(());
+    };
+    let mut reader = RecordReader::open(&file.path, &options).map_err(bad_input)?;
+    while let Some(record) = reader.next() {
+        let cell = record.map_err(bad_input)?.label.unwrap_or_default();
+        let labels: Vec<&str> = match task {
+            Task::MultiLabel => rows::split(&cell).collect(),
+            _ if cell.is_empty() => Vec::new(),
+            _ => vec![&cell],
+        };
+        let place = format!("`{}` line {}", file.path.display(), reader.line());
+        for label in labels {
+            records::check_label(&place, label).map_err(bad_input)?;
+        }
+    }
+    Ok(())
+}
+
+/// How to read texts and labels of a head; `None` where cells hold no labels.
+fn cells(reading: &Reading, task: Task) -> Option<ReadOptions> {
+    let labels = match task {
         Task::SingleLabel => LabelForm::One,
         Task::MultiLabel => LabelForm::Many,
-        Task::Number => return Ok(vec![reading.label_column.clone()]),
+        Task::Number => return None,
     };
-    let options = ReadOptions {
+    Some(ReadOptions {
         columns: Columns {
             text: reading.text_column.clone(),
             label: Some(reading.label_column.clone()),
             unit: None,
             group: None,
         },
-        labels: form,
+        labels,
         ..ReadOptions::default()
+    })
+}
+
+/// The labels that occur: fine for a person's own file, never done in a workflow.
+pub(super) fn occurring(
+    file: &RowsFile,
+    reading: &Reading,
+    task: Task,
+) -> Result<Vec<String>, StepFailure> {
+    let Some(options) = cells(reading, task) else {
+        return Ok(vec![reading.label_column.clone()]);
     };
     let rows = records::read_all(&file.path, &options).map_err(bad_input)?;
     let cells = rows.iter().filter_map(|row| row.label.as_deref());

@@ -25,7 +25,7 @@ use super::evaluate::{Scores, table};
 use super::{Evaluate, Train, bad_input, failure, unconnected};
 use bench::run;
 pub use inputs::reads;
-use inputs::{folder, input, occurring};
+use inputs::{check_labels, folder, input, occurring};
 
 /// A file of labelled rows.
 #[derive(Debug, Clone)]
@@ -86,6 +86,7 @@ pub fn train(
         .map(|file| input(file, reading, &reading.labels))
         .collect();
     let records = records?;
+    check_labels(files, &records, reading, &bench.with)?;
     inputs.insert("records".to_owned(), records);
     if let Some(base) = base {
         inputs.insert("base".to_owned(), vec![folder("base", base)]);
