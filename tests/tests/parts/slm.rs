@@ -1,11 +1,13 @@
 //! Small models, told through the command line: the data that they learn, and how a test trains.
 //! `by_hand` tells what a person does with one model, `heads` what several data sets come to,
-//! `refusals` what is refused.
+//! `mistakes` how a person is helped, `refusals` what is refused.
 
 #[path = "slm/by_hand.rs"]
 mod by_hand;
 #[path = "slm/heads.rs"]
 mod heads;
+#[path = "slm/mistakes.rs"]
+mod mistakes;
 #[path = "slm/refusals.rs"]
 mod refusals;
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use noisegate_engine::{Event, Observer, StepFailure};
+use noisegate_engine::{Event, Observer, StepFailure, interruptible};
 use noisegate_steps::slm::direct::{self, Bench, Reading, RowsFile, Serving};
 use noisegate_steps::slm::{evaluate_signature, train_signature};
 use serde_json::{Map, Value};
@@ -41,8 +41,15 @@ fn train(place: &Place, what: &SlmTrain) -> Result<(), Exit> {
     let (base, checkpoint) = (what.base.as_deref(), what.checkpoint.as_deref());
     let reads = direct::reads(&files, &reading, base);
     let with = direct::parameters(&train_signature(), &what.parameters.0, &reads).map_err(exit)?;
-    with_bars(place, what.threads, with, "train", |bench| {
+    let trained = with_bars(place, what.threads, with, "train", |bench| {
         direct::train(&files, &reading, base, checkpoint, &what.out, bench)
+    });
+    trained.map_err(|ended| match (ended, checkpoint) {
+        (Exit::Interrupted(text), Some(checkpoint)) => Exit::Interrupted(format!(
+            "{text}; the same command goes on from `{}`",
+            checkpoint.display()
+        )),
+        (ended, _) => ended,
     })?;
     println!("{}", what.out.display());
     Ok(())
@@ -220,7 +227,7 @@ where
     };
     let started = std::time::Instant::now();
     record(Event::StepStarted { step: step.clone() });
-    let result = work(&bench);
+    let result = interruptible(&cancel, &bars, || work(&bench)).map_err(Exit::failed)?;
     record(match &result {
         Ok(_) => Event::StepFinished {
             step,

@@ -46,7 +46,7 @@ impl Step for Train {
             cancel: context.cancel,
         };
         let (model, summary) = train::train(&runtime, &base, &data, &options, hooks)
-            .map_err(|error| training_failure(error, private))?;
+            .map_err(|error| training_failure(error, private, records))?;
         if private {
             say_tenths(context, told.stage, told.rest());
         } else {
@@ -68,8 +68,13 @@ impl Step for Train {
 }
 
 /// As [`failure`]; of private records it says no number and no label.
-fn training_failure(error: SlmError, private: bool) -> StepFailure {
+fn training_failure(error: SlmError, private: bool, records: &[Input]) -> StepFailure {
     let told = match &error {
+        SlmError::NoWords => {
+            let files = records.iter().map(|it| it.path().display().to_string());
+            let files: Vec<String> = files.collect();
+            return bad_input(format!("`{}`: {error}", files.join("`, `")));
+        }
         SlmError::NoExamples
         | SlmError::Heads { .. }
         | SlmError::Labels { .. }

@@ -87,6 +87,17 @@ fn what_cannot_be_trained_on_is_refused_with_the_remedy() {
         &["topics.jsonl", "--onnxruntime", "old.so"],
         &["cannot be loaded", "xtask setup"],
     );
+    story.write(
+        "blank.jsonl",
+        rows(|i| format!("{{\"text\":\"\",\"label\":\"{}\"}}", i % 2)),
+    );
+    refused(
+        &["blank.jsonl"],
+        &[
+            "`blank.jsonl`: the texts hold no words",
+            "look at the column",
+        ],
+    );
     // A base whose tokenizer knows nothing of the texts' script.
     good(train(&story, "base", &["topics.jsonl"]));
     story.write(

@@ -16,8 +16,8 @@ use std::time::Instant;
 
 use super::batches;
 use super::checkpoint::{Best, Checkpoint, Place};
-use super::fingerprint::Fingerprint;
 use super::device::DeviceWeights;
+use super::fingerprint::Fingerprint;
 use super::options::{TrainOptions, TrainingData};
 use super::rows::{self, Rows};
 use super::schedule;
@@ -168,6 +168,7 @@ impl Trainer<'_> {
                 let batch = &plan[at.done];
                 let rate = self.rate(at.step + 1, steps);
                 if hooks.cancel.load(Ordering::Relaxed) {
+                    self.write_checkpoint(at, best.as_ref(), fingerprint)?;
                     return Err(SlmError::Cancelled { step: rate.step });
                 }
                 let loss = self.step(batch, rate)?;
@@ -182,7 +183,13 @@ impl Trainer<'_> {
                     (at.epoch, at.done) = (epoch, 0);
                 }
                 (hooks.progress)(&clock.progress(at, epoch, steps, rate, options, validation));
-                self.write_checkpoint(at, best.as_ref(), fingerprint)?;
+                if options
+                    .checkpoint
+                    .as_ref()
+                    .is_some_and(|it| at.step.is_multiple_of(it.every_steps))
+                {
+                    self.write_checkpoint(at, best.as_ref(), fingerprint)?;
+                }
                 if at.done == 0 {
                     break;
                 }
@@ -238,7 +245,7 @@ impl Trainer<'_> {
         fingerprint: Fingerprint,
     ) -> Result<(), SlmError> {
         match &self.options.checkpoint {
-            Some(options) if place.step.is_multiple_of(options.every_steps) => {
+            Some(options) => {
                 let checkpoint = Checkpoint {
                     place,
                     state: match &mut self.device {
@@ -249,7 +256,7 @@ impl Trainer<'_> {
                 };
                 checkpoint.write(&options.path, fingerprint)
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
