@@ -185,17 +185,17 @@ impl Account {
     /// Stores the outputs under the charge, then hands them out.
     ///
     /// # Errors
-    /// [`StepFailure::Refused`]; then nothing is released and the charge stays.
+    /// [`StepFailure::Refused`], or [`StepFailure::Failed`] on a full disk; then nothing is released
+    /// and the charge stays.
     pub fn seal_and_release(
         &mut self,
         reservation: &noisegate_ledger::Reservation,
         outputs: &[File],
     ) -> Result<Vec<File>, StepFailure> {
-        let sealed = self
-            .ledger
-            .seal(reservation, &pack(outputs)?)
-            .map_err(refused)?;
-        unpack(&self.ledger.release(&sealed).map_err(refused)?)
+        let sealed = self.ledger.seal(reservation, &pack(outputs)?);
+        let sealed = sealed.map_err(|error| still_charged(refused(error)))?;
+        let released = self.ledger.release(&sealed);
+        unpack(&released.map_err(|error| still_charged(refused(error)))?)
     }
 }
 
@@ -328,7 +328,20 @@ fn refused(error: Error) -> StepFailure {
         text = format!("{text}: {one}");
         cause = one.source();
     }
-    StepFailure::Refused(text)
+    match error {
+        Error::DiskFull { .. } => StepFailure::Failed(text),
+        _ => StepFailure::Refused(text),
+    }
+}
+
+/// A failure between charge and release, which says what became of the charge.
+fn still_charged(failure: StepFailure) -> StepFailure {
+    let say = |text: String| format!("{text}; what was charged stays charged");
+    match failure {
+        StepFailure::Failed(text) => StepFailure::Failed(say(text)),
+        StepFailure::Refused(text) => StepFailure::Refused(say(text)),
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -112,6 +112,23 @@ fn another_sites_ledger_that_is_gone_is_no_new_budget() {
 }
 
 #[test]
+fn a_failure_between_charge_and_release_says_that_the_charge_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let mut account = Account::open(&home.path().join("clinic")).unwrap();
+    let going = AtomicBool::new(false);
+    let Ok(Answer::Charged(charged)) = account.reserve(order(), &going, || ()) else {
+        panic!("a new charge")
+    };
+    account.ledger.burn(&charged, "a test").unwrap();
+    match account.seal_and_release(&charged, &[]) {
+        Err(StepFailure::Refused(why)) => {
+            assert!(why.ends_with("what was charged stays charged"), "{why}");
+        }
+        _ => panic!("a release of a burned charge"),
+    }
+}
+
+#[test]
 fn a_damaged_output_is_refused() {
     assert!(matches!(
         unpack(b"[{\"name\":\"x\",\"hex\":\"zz\"}]"),

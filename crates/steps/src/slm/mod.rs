@@ -26,15 +26,14 @@ mod scoring;
 mod signatures;
 mod telling;
 mod together;
-mod try_rows;
 mod train;
+mod try_rows;
 mod weigh;
 
 use std::path::{Path, PathBuf};
 
 use noisegate_engine::{Input, StepContext, StepFailure};
 use noisegate_slm::{SlmError, runtime};
-
 
 pub use try_rows::try_rows;
 
@@ -96,10 +95,11 @@ fn tenths(before: usize, done: usize, total: usize) -> impl Iterator<Item = u64>
     (first + 1..=of(done)).map(|tenth| 10 * tenth)
 }
 
-/// Turns the crate's errors into the engine's.
+/// Turns the crate's errors into the engine's: what a disk cannot take is nobody's input.
 pub fn failure(error: SlmError) -> StepFailure {
     match error {
         SlmError::Cancelled { .. } => StepFailure::Cancelled,
+        SlmError::Write { .. } => StepFailure::Failed(chain(&error)),
         other => bad_input(chain(&other)),
     }
 }
@@ -134,7 +134,19 @@ fn write(path: &Path, text: &str) -> Result<(), StepFailure> {
 
 #[cfg(test)]
 mod tests {
-    use super::tenths;
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_a_failure_and_a_strange_file_bad_input() {
+        let path = PathBuf::from("model");
+        let full = SlmError::Write {
+            path: path.clone(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
+        assert!(matches!(failure(full), StepFailure::Failed(_)));
+        let strange = SlmError::NotAClassifier { path };
+        assert!(matches!(failure(strange), StepFailure::BadInput(_)));
+    }
 
     #[test]
     fn a_pass_of_any_length_tells_ten_tenths() {
