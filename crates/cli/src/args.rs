@@ -355,6 +355,7 @@ pub struct EpsilonOf {
 
 /// A target for calibration.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("sought").required(true).args(["steps", "noise_multiplier"]))]
 pub struct Calibrate {
     /// Target epsilon.
     #[arg(long, allow_negative_numbers = true)]
@@ -366,19 +367,10 @@ pub struct Calibrate {
     #[arg(long = "q", value_name = "Q", allow_negative_numbers = true)]
     pub sampling_rate: f64,
     /// Number of steps: prints the least noise multiplier.
-    #[arg(
-        long = "steps",
-        value_name = "T",
-        required_unless_present = "noise_multiplier"
-    )]
+    #[arg(long = "steps", value_name = "T")]
     pub steps: Option<u64>,
     /// Noise multiplier: prints the most steps.
-    #[arg(
-        long,
-        value_name = "SIGMA",
-        conflicts_with = "steps",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
     pub noise_multiplier: Option<f64>,
     /// Print JSON.
     #[arg(long)]

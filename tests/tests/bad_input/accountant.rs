@@ -132,3 +132,24 @@ fn events_and_targets_that_make_no_sense_are_refused() {
         &["raise the noise multiplier"],
     );
 }
+
+#[test]
+fn calibration_asks_for_either_of_what_it_can_start_from() {
+    let line = [
+        "privacy",
+        "calibrate",
+        "--epsilon",
+        "2",
+        "--delta",
+        "1e-5",
+        "--q",
+        "0.1",
+    ];
+    refused(
+        &Story::new().tell(&line),
+        2,
+        &["--steps <T>", "--noise-multiplier <SIGMA>"],
+    );
+    let both = [&line[..], &["--steps", "9", "--noise-multiplier", "1"]].concat();
+    refused(&Story::new().tell(&both), 2, &["cannot be used with"]);
+}

@@ -125,3 +125,13 @@ fn a_ledger_that_is_gone_is_neither_a_new_budget_nor_an_unspent_one() {
     }
     nothing_is_released(&story);
 }
+
+/// What cannot be looked into is not taken for nothing. (Permissions bind no superuser, so that
+/// here a file stands where a folder should.)
+#[test]
+fn a_home_that_cannot_be_read_is_not_said_to_hold_no_ledger() {
+    let story = Story::new();
+    story.write("home/sites", "");
+    let told = story.tell(&["ledger", "show"]);
+    refused(&told, 1, &["could not read", "sites", "make it readable"]);
+}

@@ -47,6 +47,16 @@ fn a_cap_set_before_the_first_run_binds_it() {
     assert_eq!(told.code, Some(0), "{}", told.err);
     let real = story.path().join("notes.jsonl").canonicalize().unwrap();
     assert!(told.out.contains(real.to_str().unwrap()), "{}", told.out);
+    assert!(!told.out.contains("no such file"), "{}", told.out);
+    // A file may come later, or its path be mistyped.
+    let later = real.with_file_name("later.jsonl");
+    let told = set_cap(&story, "clinic", later.to_str().unwrap(), &new);
+    assert_eq!(told.code, Some(0), "{}", told.err);
+    assert!(
+        told.out.contains("there is no such file yet"),
+        "{}",
+        told.out
+    );
     // It binds: a workflow that states another is refused, one that states this is not.
     let other = ["run", "gated.toml", "--set", "data.notes.budget.epsilon=5"];
     refused(&gated::tell(&story, &other), 3, &["the ledger holds 4"]);

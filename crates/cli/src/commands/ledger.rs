@@ -178,6 +178,9 @@ fn set_cap(place: &Place, cap: &LedgerCap) -> Result<(), Exit> {
         "data set `{data_set}` now has a cap of epsilon {} at delta {:e}",
         cap.epsilon, cap.delta
     );
+    if !Path::new(&data_set).exists() {
+        println!("there is no such file yet: the cap binds a file at that very path");
+    }
     Ok(())
 }
 
@@ -219,13 +222,25 @@ fn site(place: &Place, named: Option<&str>) -> Result<PathBuf, Exit> {
         return Ok(project::site_folder(&place.home, name.as_str()));
     }
     let sites = place.home.join("sites");
-    let mut found: Vec<PathBuf> = std::fs::read_dir(&sites)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        // One that is gone is none that was never there: who reads it says so.
-        .filter(|path| path.is_dir() && begun(&path.join(LEDGER_FILE)).unwrap_or(true))
-        .collect();
+    let unreadable = |error: std::io::Error| {
+        Exit::Failed(format!(
+            "could not read `{}`: {error}; it may hold ledgers, make it readable for this user",
+            sites.display()
+        ))
+    };
+    let entries = match std::fs::read_dir(&sites) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        entries => Some(entries.map_err(unreadable)?),
+    };
+    // One that is gone, or that may not be read, is none that was never there: who reads it says so.
+    let may_hold = |path: &PathBuf| {
+        path.metadata().map_or(true, |it| it.is_dir())
+            && begun(&path.join(LEDGER_FILE)).unwrap_or(true)
+    };
+    let mut found: Vec<PathBuf> = Vec::new();
+    for entry in entries.into_iter().flatten() {
+        found.extend(Some(entry.map_err(unreadable)?.path()).filter(may_hold));
+    }
     found.sort();
     match found.as_slice() {
         [only] => Ok(only.clone()),
@@ -298,7 +313,8 @@ fn parse_key(given: &str) -> Result<PublicKey, Exit> {
     }
 }
 
-/// What a ledger refuses, with its causes; exit code 3, or 2 for a text that it cannot take.
+/// What a ledger refuses, with its causes; exit code 3, 2 for a text that it cannot take, or 1
+/// if the disk is full.
 pub fn refused(error: Error) -> Exit {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
@@ -308,6 +324,7 @@ pub fn refused(error: Error) -> Exit {
     }
     match error {
         Error::BadText { .. } => Exit::Wrong(text),
+        Error::DiskFull { .. } => Exit::Failed(text),
         _ => Exit::Refused(text),
     }
 }
