@@ -269,6 +269,8 @@ fn a_workflow_file_writes_to_its_own_folder_alone() {
     let story = gated::story(&ROWS.repeat(6));
     let elsewhere = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(elsewhere.path(), story.path().join("link")).unwrap();
+    story.write(".git/hooks/sample", "");
+    std::os::unix::fs::symlink(".git/hooks", story.path().join("hooks")).unwrap();
     let plugins = story.path().join("plugins");
     std::fs::rename(&plugins, story.path().join("extensions")).unwrap();
     let workflow = std::fs::read_to_string(story.path().join("gated.toml")).unwrap();
@@ -279,6 +281,7 @@ fn a_workflow_file_writes_to_its_own_folder_alone() {
     let absolute = elsewhere.path().join("counts.bin").display().to_string();
     for (path, why) in [
         ("link/new/counts.bin", "out of the workflow file's folder"),
+        ("hooks/post-commit", "hidden place"),
         ("extensions/mine/plugin.toml", "into the folder of plugins"),
         (absolute.as_str(), "export-outside"),
         ("../counts.bin", "export-outside"),
@@ -291,6 +294,14 @@ fn a_workflow_file_writes_to_its_own_folder_alone() {
             refused(&told, 2, &[why, "--set", "exports.counts=PATH"]);
         }
     }
+    std::fs::create_dir(story.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", story.path().join("same")).unwrap();
+    story.write(
+        "export.toml",
+        workflow.replace("out/counts.bin", "real/counts.bin")
+            + "\n[exports.again]\nfrom = \"count.counts\"\npath = \"same/counts.bin\"\n",
+    );
+    refused(&tell("check", &[]), 2, &["export `counts` leads there too"]);
     story.write("export.toml", workflow);
     let set = format!("exports.counts={absolute}");
     let plan = tell("plan", &["--set", &set]);

@@ -109,6 +109,10 @@ fn a_run_that_was_killed_or_failed_says_so_and_what_it_spent() {
     assert_eq!(shown.code, Some(0), "{}", shown.err);
     assert!(shown.out.contains(": unfinished"), "{}", shown.out);
     assert!(shown.out.contains("privacy"), "{}", shown.out);
+    let json = story.tell(&["show", "last", "--json"]).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["steps"][0]["state"], "done", "{json}");
+    assert!(json["steps"][0]["seconds"].is_number(), "{json}");
 
     let problem = "no room left\u{1b}]0;title\u{7}; free some";
     let failed = serde_json::json!({ "event": "step-failed", "step": "count", "problem": problem });

@@ -99,6 +99,21 @@ impl From<PublicKey> for String {
     }
 }
 
+/// Whether a site key can sign its ledger, as opening that would find, without making either.
+///
+/// # Errors
+/// [`Error::KeyExposed`], [`Error::KeyMalformed`], [`Error::File`]; [`Error::KeyMissing`] if there is
+/// a ledger without it, [`Error::Gone`] if that is gone.
+pub fn key_fits(key: &Path, ledger: &Path) -> Result<()> {
+    match load(key)? {
+        None if crate::noted::begun(ledger)? => Err(Error::KeyMissing {
+            key: key.to_owned(),
+            ledger: ledger.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a key file; `None` if there is none.
 pub(crate) fn load(path: &Path) -> Result<Option<SigningKey>> {
     let file_error = |source| Error::File {

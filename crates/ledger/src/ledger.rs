@@ -63,11 +63,13 @@ impl OpenOptions {
     }
 }
 
-/// The system's clock, in milliseconds since 1970, UTC; 0 if it stands before that.
+/// The system's clock to the second, in milliseconds since 1970, UTC; 0 if it stands before that.
+///
+/// How long lies between a charge and its release may depend on private records, so no more is told.
 pub fn system_clock_ms() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
+        .map_or(0, |since| since.as_secs() * 1000)
 }
 
 /// An open ledger. One per process is enough; several processes may hold the same file.

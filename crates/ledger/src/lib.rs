@@ -52,7 +52,7 @@ pub use book::{Charge, State};
 pub use digest::Digest;
 pub use entry::{Action, Entry, Head};
 pub use error::{Error, Result};
-pub use key::PublicKey;
+pub use key::{PublicKey, key_fits};
 pub use ledger::{Ledger, OpenOptions, system_clock_ms};
 pub use noted::begun;
 pub use price::{Cap, Spent};

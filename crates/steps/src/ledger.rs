@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use noisegate_engine::{Input, StepFailure};
 use noisegate_ledger::{
-    Digest, Error, Ledger, OpenOptions, Outcome, PublicKey, Request, Verified, begun, verify,
+    Digest, Error, Ledger, OpenOptions, Outcome, PublicKey, Request, Verified, begun, key_fits,
+    verify,
 };
 use noisegate_records::digest_unpacked;
 use noisegate_sandbox::File;
@@ -233,6 +234,14 @@ pub(crate) fn ledgers(
         }
     }
     Ok(found)
+}
+
+/// Whether a site's key can sign its ledger, as opening that for a charge would find.
+///
+/// # Errors
+/// [`StepFailure::Refused`] if the key is exposed, damaged, or missing beside a ledger.
+pub(crate) fn key_is_fit(site: &Path) -> Result<(), StepFailure> {
+    key_fits(&site.join(KEY_FILE), &site.join(LEDGER_FILE)).map_err(refused)
 }
 
 /// Whether another site's ledger speaks of that file, or of the same data.

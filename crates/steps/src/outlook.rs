@@ -28,7 +28,7 @@ use serde::Serialize;
 
 use crate::guest_request::{parameters_digest, public_files};
 use crate::guest_terms::component;
-use crate::ledger::{charged_elsewhere, digest, ledgers, name_of};
+use crate::ledger::{charged_elsewhere, digest, key_is_fit, ledgers, name_of};
 use crate::plugin::{Plugin, Plugins};
 use crate::policy;
 use crate::resolve::{plugin_input, resolve_data};
@@ -106,6 +106,9 @@ pub fn outlook(ground: Ground<'_>) -> Result<Vec<Outlook>, StepFailure> {
     if ground.plan.steps.iter().all(|step| step.charge.is_none()) {
         return Ok(Vec::new());
     }
+    for step in ground.plan.steps.iter().filter(|it| it.charge.is_some()) {
+        key_is_fit(&ground.sites.join(step.site.as_str()))?;
+    }
     let mut judge = Judge {
         ground,
         ledgers: ledgers(ground.sites, None)?,
@@ -171,6 +174,7 @@ impl<'a> Judge<'a> {
         let bad = |error| StepFailure::BadInput(format!("plugin `{}`: {error}", plugin.name()));
         let folder = self.ground.workflow_folder;
         let resolved = resolve_data(data, folder).ok();
+        let there = resolved.filter(|_| data.path.resolve(folder).exists());
         let parameters = || {
             let inputs = self.inputs(step)?;
             let public = public_files(&inputs).ok()?;
@@ -179,7 +183,8 @@ impl<'a> Judge<'a> {
         Ok(Some(Request {
             site: step.site.to_string(),
             data_set: name_of(&data.path.resolve(folder)),
-            data: resolved.and_then(|input| digest(&input).ok()),
+            // One that is there and cannot be read would stop its step, after others were charged.
+            data: there.map(|input| digest(&input)).transpose()?,
             guest: component.sha256.parse().map_err(bad)?,
             parameters: parameters(),
             unit: data.unit.as_ref().map_or("", Unit::name).to_owned(),

@@ -80,7 +80,12 @@ pub fn read(site: &Path) -> Result<Accepted, String> {
     let path = site.join(FILE);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        // A link that leads nowhere was put there by somebody who wanted a policy.
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound && path.symlink_metadata().is_err() =>
+        {
+            String::new()
+        }
         Err(error) => return Err(format!("could not read `{}`: {error}", path.display())),
     };
     parse(&text).map_err(|problem| format!("`{}`: {problem}", path.display()))

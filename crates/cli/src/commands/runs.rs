@@ -177,6 +177,7 @@ pub fn summary(folder: &Path) -> Result<Summary, Exit> {
         },
     };
     let events = events_of(folder)?;
+    let told = told_of(&events);
     let home = folder.ancestors().nth(2).unwrap_or(Path::new("."));
     let store = Store::new(home.join("store"));
     let mut made = Vec::new();
@@ -205,9 +206,11 @@ pub fn summary(folder: &Path) -> Result<Summary, Exit> {
             state: result
                 .steps
                 .get(&step)
+                .or(told.get(&step).map(|(state, _)| state))
                 .copied()
                 .unwrap_or(StepState::Skipped),
-            seconds: result.seconds.get(&step).copied(),
+            seconds: (result.seconds.get(&step).copied())
+                .or_else(|| told.get(&step).and_then(|(_, seconds)| *seconds)),
             step,
         });
     Ok(Summary {
@@ -260,6 +263,21 @@ fn charges(events: Vec<Event>) -> Vec<Charge> {
         _ => None,
     };
     events.into_iter().filter_map(charge).collect()
+}
+
+/// How far each step had come by what the run told, for one that has no result.
+fn told_of(events: &[Event]) -> BTreeMap<String, (StepState, Option<f64>)> {
+    let mut told = BTreeMap::new();
+    for event in events {
+        let (step, so_far) = match event {
+            Event::StepStarted { step } => (step, (StepState::Running, None)),
+            Event::StepFinished { step, seconds, .. } => (step, (StepState::Done, Some(*seconds))),
+            Event::StepFailed { step, .. } => (step, (StepState::Failed, None)),
+            _ => continue,
+        };
+        told.insert(step.clone(), so_far);
+    }
+    told
 }
 
 fn problems(events: &[Event]) -> Vec<Problem> {

@@ -74,7 +74,11 @@ impl Outlook {
         if self.answered == Answered::Perhaps {
             text += " (if what it reads is what it read before, it is served the same bytes again, at no charge)";
         }
-        format!("{text}; {}\n", self.largest(standing))
+        // What is as large as the search goes has no end that it could tell.
+        match standing.fits && standing.largest.is_none() {
+            true => format!("{text}\n"),
+            false => format!("{text}; {}\n", self.largest(standing)),
+        }
     }
 }
 

@@ -60,16 +60,9 @@ pub fn file(to: &Path, home: &Path, text: &str) -> Result<(), Exit> {
             to.display()
         )))
     };
-    let absolute = std::path::absolute(to).map_err(Exit::failed)?;
-    let above = absolute
-        .ancestors()
-        .skip(1)
-        .find_map(|above| above.canonicalize().ok());
     let real_home = home.canonicalize().map_err(Exit::failed)?;
-    if above.is_some_and(|above| above.starts_with(real_home)) {
-        return refuse(
-            "it lies below the home folder, which holds ledgers and private artifacts".to_owned(),
-        );
+    if let Err(why) = super::real(to, Some(&real_home)) {
+        return refuse(why.to_owned());
     }
     match put(to, home, |half| fs::write(half, text)) {
         Ok(()) => Ok(()),
@@ -93,9 +86,11 @@ fn told(error: &io::Error) -> String {
 
 /// Whether `to` is, unchanged, what this home put there.
 pub fn is_former_export(home: &Path, to: &Path) -> bool {
-    let noted = fs::read_to_string(note(home, to));
+    let Ok(noted) = fs::read_to_string(note(home, to)) else {
+        return false;
+    };
     let link = to.symlink_metadata().is_ok_and(|file| file.is_symlink());
-    !link && noted.is_ok_and(|noted| digest_of(to).is_ok_and(|found| found == noted))
+    !link && digest_of(to).is_ok_and(|found| noted.lines().any(|noted| noted == found))
 }
 
 /// Where the home folder notes that `to` was written by an export.
@@ -114,40 +109,81 @@ fn put(to: &Path, home: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> i
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent)?;
     }
-    let half = &half_of(to);
+    sweep(to);
+    let half = &half_of(to, std::process::id());
     remove(half);
-    let moved = write(half).and_then(|()| into_place(half, to, home));
-    moved
-        .and_then(|()| fs::write(note(home, to), digest_of(to)?))
+    write(half)
+        .and_then(|()| into_place(half, to, home))
         .inspect_err(|_| remove(half))
 }
 
 /// Where an export is gathered before it is moved: a name that no other process uses.
-fn half_of(to: &Path) -> PathBuf {
+fn half_of(to: &Path, process: u32) -> PathBuf {
+    beside(to, &format!("half-{process}"))
+}
+
+fn beside(to: &Path, what: &str) -> PathBuf {
     let name = to.file_name().unwrap_or_default().display();
-    to.with_file_name(format!(".{name}.half-{}", std::process::id()))
+    to.with_file_name(format!(".{name}.{what}"))
+}
+
+/// Removes what processes that are no more have left of exports to the same path.
+fn sweep(to: &Path) {
+    let start = beside(to, "half-");
+    let start = start.file_name().unwrap_or_default().as_encoded_bytes();
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let entries = fs::read_dir(parent.unwrap_or(Path::new(".")));
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.as_encoded_bytes().strip_prefix(start);
+        let process = process.and_then(|it| str::from_utf8(it).ok()?.parse::<u32>().ok());
+        let gone = |process: u32| !Path::new("/proc").join(process.to_string()).exists();
+        if Path::new("/proc/self").exists() && process.is_some_and(gone) {
+            remove(&entry.path());
+        }
+    }
 }
 
 /// Moves a file or a folder to a place where nothing is, or what this home put there.
+///
+/// The note is made first and names both, so that a kill at any moment leaves one of them there,
+/// known as this home's own.
 fn into_place(half: &Path, to: &Path, home: &Path) -> io::Result<()> {
-    if is_former_export(home, to) {
-        remove(to);
+    let new = digest_of(half)?;
+    let former = is_former_export(home, to);
+    let old = match former {
+        true => digest_of(to)?,
+        false => String::new(),
+    };
+    if !former && to.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
     }
-    if half.is_dir() {
-        // A folder takes the place of an empty one.
-        return match to.symlink_metadata() {
-            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => fs::rename(half, to),
-        };
-    }
-    // Unlike a rename, this replaces nothing.
-    match fs::hard_link(half, to) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !to.exists() => {
-            fs::rename(half, to)
+    fs::write(note(home, to), format!("{new}\n{old}\n"))?;
+    match (half.is_dir(), former) {
+        // A folder does not take the place of another.
+        (true, true) => {
+            let aside = &beside(to, "former");
+            remove(aside);
+            fs::rename(to, aside)?;
+            fs::rename(half, to)?;
+            remove(aside);
         }
-        Err(error) => Err(error),
-        Ok(()) => fs::remove_file(half),
+        (true, false) => fs::rename(half, to)?,
+        (false, true) => {
+            if to.is_dir() {
+                remove(to);
+            }
+            fs::rename(half, to)?;
+        }
+        // Unlike a rename, a link replaces nothing that another process put there meanwhile.
+        (false, false) => match fs::hard_link(half, to) {
+            Ok(()) => fs::remove_file(half)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            // Not every file system has links.
+            Err(_) => fs::rename(half, to)?,
+        },
     }
+    fs::write(note(home, to), new)
 }
 
 fn copy(from: &Path, half: &Path) -> io::Result<()> {
@@ -241,13 +277,21 @@ mod tests {
     fn what_a_killed_run_left_behind_stops_nobody() {
         let (_folder, home, out) = place();
         let to = out.join("model");
-        fs::create_dir_all(half_of(&to).join("old")).unwrap();
+        // No process has that number.
+        fs::create_dir_all(half_of(&to, u32::MAX).join("old")).unwrap();
         let write = |half: &Path| {
             fs::create_dir(half)?;
             fs::write(half.join("new"), "x")
         };
         put(&to, &home, write).unwrap();
         assert_eq!(names(&to), ["new"]);
+        assert_eq!(names(&out), ["model"]);
+        // Killed between the note and the move, an older export is still this home's own.
+        let noted = fs::read_to_string(note(&home, &to)).unwrap();
+        fs::write(note(&home, &to), format!("{}\n{noted}\n", "0".repeat(64))).unwrap();
+        assert!(is_former_export(&home, &to));
+        put(&to, &home, |half| fs::write(half, "a file now")).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "a file now");
     }
 
     #[test]
@@ -256,11 +300,18 @@ mod tests {
         let ledger = home.join("sites/clinic/ledger.db");
         fs::create_dir_all(ledger.parent().unwrap()).unwrap();
         fs::write(&ledger, "ledger").unwrap();
-        for path in [&ledger, &home.join("new.html")] {
+        for path in [
+            &ledger,
+            &home.join("new.html"),
+            &out.join("missing/../../home/new.html"),
+        ] {
             let Err(Exit::Wrong(why)) = file(path, &home, "page") else {
                 panic!("{}", path.display());
             };
-            assert!(why.contains("home folder"), "{why}");
+            assert!(
+                why.contains("home folder") || why.contains("climbs"),
+                "{why}"
+            );
         }
         assert_eq!(fs::read_to_string(&ledger).unwrap(), "ledger");
         fs::create_dir(&out).unwrap();
