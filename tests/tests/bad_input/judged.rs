@@ -101,8 +101,8 @@ fn two_charges_of_a_new_data_set_are_judged_together_too() {
     assert_eq!(run.code, told.code, "{}{}", run.out, run.err);
 }
 
-#[test]
-fn no_site_is_charged_for_a_run_that_another_sites_ledger_refuses() {
+/// The gated workflow with a second step like the first, on another site's rows.
+fn two_sites() -> Story {
     let story = gated::story(&rows());
     story.write("other.jsonl", rows().replace("waiting", "here"));
     twice(&story, [1.0, 1.0], "clinic2", "other");
@@ -117,6 +117,36 @@ fn no_site_is_charged_for_a_run_that_another_sites_ledger_refuses() {
         .replace("[sites.clinic]", "[sites.clinic]\n[sites.clinic2]")
         .replace("[steps.count]", &format!("{other}[steps.count]"));
     story.write("twice.toml", workflow);
+    story
+}
+
+/// What the second step would stumble over is found before the first is charged.
+#[cfg(unix)]
+#[test]
+fn a_key_or_a_packed_file_that_cannot_be_used_stops_a_run_before_its_first_charge() {
+    use std::os::unix::fs::PermissionsExt;
+    let story = two_sites();
+    story.write("home/sites/clinic2/site.key", "junk");
+    let key = story.path().join("home/sites/clinic2/site.key");
+    for (mode, part) in [(0o644, "644"), (0o600, "site.key")] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        for command in ["check", "run"] {
+            let told = gated::tell(&story, &[command, "twice.toml"]);
+            refused(&told, 3, &[part]);
+        }
+    }
+    std::fs::remove_file(key).unwrap();
+    story.write("other.jsonl.gz", "no gzip");
+    for command in ["check", "run"] {
+        let line = [command, "twice.toml", "--set", "data.other=other.jsonl.gz"];
+        refused(&gated::tell(&story, &line), 2, &["other.jsonl.gz"]);
+    }
+    assert!(!ledger(&story).exists(), "the first site was charged");
+}
+
+#[test]
+fn no_site_is_charged_for_a_run_that_another_sites_ledger_refuses() {
+    let story = two_sites();
     let cap = [
         "ledger", "set-cap", "--site", "clinic2", "--new", "--reason", "careful",
     ];
