@@ -236,32 +236,25 @@ fn add_offsets(sums: &[f32], blocks: usize, offsets: &[f32], out: &mut [f32]) {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
-fn widen_all_bf16(values: &[u16], tile: &mut [f32]) {
-    for (values, to) in values
-        .as_chunks::<WIDTH>()
-        .0
-        .iter()
-        .zip(tile.chunks_mut(TILE_WIDTH))
-    {
+/// Panel rows into rows of a tile.
+#[inline(always)]
+fn each_widened(values: &[u16], tile: &mut [f32], widen: impl Fn(u16) -> f32) {
+    let rows = values.as_chunks::<WIDTH>().0.iter();
+    for (values, to) in rows.zip(tile.chunks_mut(TILE_WIDTH)) {
         for (to, value) in to.iter_mut().zip(values) {
-            *to = widen_bf16(*value);
+            *to = widen(*value);
         }
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
+fn widen_all_bf16(values: &[u16], tile: &mut [f32]) {
+    each_widened(values, tile, widen_bf16);
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
 fn widen_all_f16(values: &[u16], tile: &mut [f32]) {
-    for (values, to) in values
-        .as_chunks::<WIDTH>()
-        .0
-        .iter()
-        .zip(tile.chunks_mut(TILE_WIDTH))
-    {
-        for (to, value) in to.iter_mut().zip(values) {
-            *to = widen_f16(*value);
-        }
-    }
+    each_widened(values, tile, widen_f16);
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq", "x86_64+avx2"))]
