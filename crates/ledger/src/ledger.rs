@@ -161,9 +161,8 @@ impl Ledger {
     /// [`Error::BadText`]; in each case nothing is charged or registered and nothing private may be
     /// read.
     pub fn reserve(&mut self, request: &Request) -> Result<Outcome> {
-        check_text("name of a data set", &request.data_set, DATA_SET_BYTES_MAX)?;
+        check_names(&request.data_set, &request.unit)?;
         check_text("note", &request.note, NOTE_BYTES_MAX)?;
-        check_text("privacy unit", &request.unit, UNIT_BYTES_MAX)?;
         if request.events.is_empty() {
             return Err(Error::NothingCharged {
                 data_set: request.data_set.clone(),
@@ -334,6 +333,15 @@ impl Ledger {
         }
         Ok(value)
     }
+}
+
+/// Whether a ledger could register a data set of that name with that privacy unit.
+///
+/// # Errors
+/// [`Error::BadText`].
+pub fn check_names(data_set: &str, unit: &str) -> Result<()> {
+    check_text("name of a data set", data_set, DATA_SET_BYTES_MAX)?;
+    check_text("privacy unit", unit, UNIT_BYTES_MAX)
 }
 
 fn check_text(what: &'static str, text: &str, bytes_max: usize) -> Result<()> {

@@ -53,7 +53,7 @@ pub use digest::Digest;
 pub use entry::{Action, Entry, Head};
 pub use error::{Error, Result};
 pub use key::{PublicKey, key_fits};
-pub use ledger::{Ledger, OpenOptions, system_clock_ms};
+pub use ledger::{Ledger, OpenOptions, check_names, system_clock_ms};
 pub use noted::begun;
 pub use price::{Cap, Spent};
 pub use request::{OUTPUT_BYTES_MAX, Outcome, Request, Reservation, Sealed};

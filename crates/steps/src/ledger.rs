@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use noisegate_engine::{Input, StepFailure};
 use noisegate_ledger::{
-    Digest, Error, Ledger, OpenOptions, Outcome, PublicKey, Request, Verified, begun, key_fits,
-    verify,
+    Digest, Error, Ledger, OpenOptions, Outcome, PublicKey, Request, Verified, begun, check_names,
+    key_fits, verify,
 };
 use noisegate_records::digest_unpacked;
 use noisegate_sandbox::File;
@@ -234,6 +234,14 @@ pub(crate) fn ledgers(
         }
     }
     Ok(found)
+}
+
+/// Whether a ledger can register a data set of that name with that unit.
+///
+/// # Errors
+/// [`StepFailure::Refused`] for one with control characters, or too long.
+pub(crate) fn names_are_fit(data_set: &str, unit: &str) -> Result<(), StepFailure> {
+    check_names(data_set, unit).map_err(refused)
 }
 
 /// Whether a site's key can sign its ledger, as opening that for a charge would find.

@@ -28,7 +28,7 @@ use serde::Serialize;
 
 use crate::guest_request::{parameters_digest, public_files};
 use crate::guest_terms::component;
-use crate::ledger::{charged_elsewhere, digest, key_is_fit, ledgers, name_of};
+use crate::ledger::{charged_elsewhere, digest, key_is_fit, ledgers, name_of, names_are_fit};
 use crate::plugin::{Plugin, Plugins};
 use crate::policy;
 use crate::resolve::{plugin_input, resolve_data};
@@ -180,14 +180,17 @@ impl<'a> Judge<'a> {
             let public = public_files(&inputs).ok()?;
             Some(parameters_digest(step, &inputs, component, &public))
         };
+        let data_set = name_of(&data.path.resolve(folder));
+        let unit = data.unit.as_ref().map_or("", Unit::name).to_owned();
+        names_are_fit(&data_set, &unit)?;
         Ok(Some(Request {
             site: step.site.to_string(),
-            data_set: name_of(&data.path.resolve(folder)),
+            data_set,
             // One that is there and cannot be read would stop its step, after others were charged.
             data: there.map(|input| digest(&input)).transpose()?,
             guest: component.sha256.parse().map_err(bad)?,
             parameters: parameters(),
-            unit: data.unit.as_ref().map_or("", Unit::name).to_owned(),
+            unit,
             cap: Cap {
                 epsilon: budget.epsilon,
                 delta: budget.delta,

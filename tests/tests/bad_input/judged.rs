@@ -141,6 +141,11 @@ fn a_key_or_a_packed_file_that_cannot_be_used_stops_a_run_before_its_first_charg
         let line = [command, "twice.toml", "--set", "data.other=other.jsonl.gz"];
         refused(&gated::tell(&story, &line), 2, &["other.jsonl.gz"]);
     }
+    story.write("oth\ter.jsonl", rows());
+    for command in ["check", "run"] {
+        let line = [command, "twice.toml", "--set", "data.other=oth\ter.jsonl"];
+        refused(&gated::tell(&story, &line), 3, &["name of a data set"]);
+    }
     assert!(!ledger(&story).exists(), "the first site was charged");
 }
 
