@@ -1,9 +1,8 @@
-//! Labelled text records: in, out, grouped, split and scored.
+//! Labelled text records: in, out, grouped and scored.
 //!
 //! ```text
 //! notes.jsonl.zst ──read──> Record { text, label, unit } ──┬─ units::group  ─> Vec<Unit>      (sandbox)
-//!                                                          ├─ labels::split ─> declared rows  (training)
-//!                                                          └─ split::split  ─> train / validation
+//!                                                          └─ labels::split ─> declared rows  (training)
 //! (truth, predicted) ──metrics::report──> EvaluationReport ─┬─ table ─> String
 //!                                                           └─ page  ─> HTML with SVG
 //! ```
@@ -30,7 +29,6 @@ mod random;
 mod reader;
 mod record;
 mod source;
-mod split;
 pub mod table;
 mod units;
 mod writer;
@@ -44,6 +42,5 @@ pub use reader::{
     LIST_SEPARATOR, LabelForm, ROW_BYTES_MAX, ReadOptions, RecordReader, number, read_all,
 };
 pub use record::{Columns, Record};
-pub use split::{Split, SplitOptions, sample, split};
 pub use units::{Unit, UnitBy, group};
 pub use writer::{RecordWriter, WriteOptions, write_all};

@@ -1,4 +1,4 @@
-//! Seeded draws for splits and bootstraps: the same seed gives the same result on every machine.
+//! Seeded draws for bootstraps: the same seed gives the same result on every machine.
 //!
 //! Deliberately absent: secrecy. Nothing here may make privacy noise or privacy sampling.
 
@@ -26,13 +26,6 @@ impl Draws {
             }
         }
     }
-
-    /// Fisher-Yates.
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last + 1));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -51,19 +44,5 @@ mod tests {
             counts.iter().all(|count| (count - 10_000).abs() < 556),
             "{counts:?}"
         );
-    }
-
-    #[test]
-    fn a_shuffle_is_a_permutation_fixed_by_its_seed() {
-        let shuffled = |seed| {
-            let mut items: Vec<u32> = (0..50).collect();
-            Draws::new(seed).shuffle(&mut items);
-            items
-        };
-        assert_eq!(shuffled(7), shuffled(7));
-        assert_ne!(shuffled(7), shuffled(8));
-        let mut sorted = shuffled(7);
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..50).collect::<Vec<u32>>());
     }
 }

@@ -1,3 +1,5 @@
+//! Reserving, sealing and unpacking, in homes of their own.
+
 use super::*;
 
 #[test]

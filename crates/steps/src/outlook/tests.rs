@@ -1,3 +1,5 @@
+//! Judgements of plans before anything is charged.
+
 use noisegate_workflow::{Source, load};
 
 use super::*;
